@@ -1,0 +1,1 @@
+"""Decides one query about a multi-label classifier, and says why."""

@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Self
 
 from verifier.errors import InputError
 
@@ -15,7 +14,7 @@ class Deadline:
     at: float = field(default=math.inf)
 
     @classmethod
-    def after(cls, seconds: float | None) -> Self:
+    def after(cls, seconds: float | None) -> "Deadline":
         """The deadline `seconds` from now; None means no limit.
 
         Raises:

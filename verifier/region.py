@@ -1,7 +1,6 @@
 """Regions of perturbed images: boxes inside the valid input range."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float
@@ -71,7 +70,7 @@ class Box:
         object.__setattr__(self, "upper", upper)
 
     @classmethod
-    def around(cls, image: np.ndarray, widths: np.ndarray | float) -> Self:
+    def around(cls, image: np.ndarray, widths: np.ndarray | float) -> "Box":
         """The images within `widths` of `image` (a number or one width per entry), intersected with [0, 1].
 
         The sums image -+ width are rounded to nearest; the box is the one these doubles name.

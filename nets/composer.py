@@ -82,9 +82,9 @@ class ComposedImages:
         labels = np.array(self.labels)
         masks = np.array(self.masks)
         if (
-            images.ndim != 4  # noqa: PLR2004
+            images.ndim != 4
             or images.shape[1] != 1
-            or labels.ndim != 2  # noqa: PLR2004
+            or labels.ndim != 2
             or masks.shape != (*labels.shape, *images.shape[2:])
             or len(images) != len(labels)
         ):
@@ -109,16 +109,12 @@ def compose(digits: Digits, canvas: Canvas, count: int, generator: np.random.Gen
     layout = draw_layout(digits.labels, canvas, count, generator)
     pixels = digits.images[layout.indices]
     images = paste(pixels, layout, canvas)
-    masks = np.stack(
-        [paste(pixels[:, [i]], _column(layout, i), canvas) > 0 for i in range(canvas.digits)], axis=1
-    )
+    masks = np.stack([paste(pixels[:, [i]], _column(layout, i), canvas) > 0 for i in range(canvas.digits)], axis=1)
     labels = digits.labels[layout.indices].astype(np.int64)
     return ComposedImages(to_unit_range(images)[:, None], labels, masks)
 
 
-def draw_layout(
-    labels: NDArray[np.uint8], canvas: Canvas, count: int, generator: np.random.Generator
-) -> Layout:
+def draw_layout(labels: NDArray[np.uint8], canvas: Canvas, count: int, generator: np.random.Generator) -> Layout:
     """A layout of `count` images: different digit classes, cells that do not overlap."""
     if count < 0:
         raise InputError(f"draw_layout: count {count}; wanted 0 or more")

@@ -61,7 +61,7 @@ class Digits:
                 "wanted uint8 (n, 28, 28) and uint8 (n,) of the same n"
             )
         missing = sorted(set(range(10)) - set(labels.tolist()))
-        if missing or int(labels.max()) > 9:  # noqa: PLR2004
+        if missing or int(labels.max()) > 9:
             raise InputError(f"Digits: labels {np.unique(labels).tolist()}; wanted every digit 0..9")
         images.setflags(write=False)
         labels.setflags(write=False)

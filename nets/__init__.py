@@ -1,0 +1,1 @@
+"""Networks and data: MNIST, composed images, architectures, training, ONNX export, shipped networks."""

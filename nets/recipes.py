@@ -1,0 +1,54 @@
+"""The choices behind every shipped network, and the defaults for the rest: one table, no hidden settings."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+from nets.architectures import architecture
+from nets.augmentation import Augmentation, Rectangles
+from nets.losses import ProjectedGradient
+from nets.training import AdversarialTraining, Defence, Schedule, TrainingOptions
+from verifier.errors import InputError
+
+DefenceName = Literal["none", "l0", "linf"]
+DEFENCES: Final[tuple[DefenceName, ...]] = get_args(DefenceName)
+
+# Mild enough that no digit turns into another; it helps the networks that can overfit 10,000 digits.
+_MILD: Final = Augmentation(rotation_degrees=10.0, scale=0.1, shear=0.1)
+_OFF: Final = Augmentation()
+
+_SCHEDULES: Final[dict[str, Schedule]] = {
+    "cnn4k": Schedule(20_000, learning_rate=2e-2, weight_decay=1e-3),
+    "strided2": Schedule(12_000, learning_rate=1e-2),
+    "strided3": Schedule(12_000, learning_rate=1e-2),
+    "wide150k": Schedule(12_000, learning_rate=2e-3),
+}
+# cnn4k has too few weights to overfit; changed digits only take capacity from it.
+_AUGMENTATIONS: Final[dict[str, Augmentation]] = {"cnn4k": _OFF}
+_RECTANGLES: Final = Rectangles(most=4, longest_side=10)
+_ADVERSARIAL: Final = AdversarialTraining(ProjectedGradient(epsilon=0.03, steps=3, relative_step=0.5))
+# A PGD step costs as much as a training step, hence the shorter run.
+_ADVERSARIAL_STEPS: Final = 9_000
+
+
+def recipe(name: str, defence: DefenceName) -> TrainingOptions:
+    """The options an architecture is trained with under a defence.
+
+    Raises:
+        InputError: the architecture or the defence is unknown.
+    """
+    name = architecture(name).name
+    if defence not in DEFENCES:
+        raise InputError(f"defence {defence!r}: unknown; wanted one of {', '.join(DEFENCES)}")
+    chosen: Defence = {"none": None, "l0": _RECTANGLES, "linf": _ADVERSARIAL}[defence]
+    schedule = _SCHEDULES[name]
+    if defence == "linf":
+        schedule = Schedule(_ADVERSARIAL_STEPS, schedule.batch_size, schedule.learning_rate, schedule.weight_decay)
+    return TrainingOptions(schedule, augmentation=_AUGMENTATIONS.get(name, _MILD), defence=chosen)
+
+
+SHIPPED: Final[dict[str, tuple[str, DefenceName]]] = {
+    f"{name}-{defence}": (name, defence)
+    for name, defences in (("cnn4k", DEFENCES), ("strided3", DEFENCES), ("wide150k", ("none",)))
+    for defence in defences
+}

@@ -1,0 +1,116 @@
+"""Trains one network from MNIST files to an ONNX file and a record of every choice: what `aureole train` runs."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from nets.architectures import architecture as find_architecture
+from nets.composer import compose
+from nets.export import OPSET, export_onnx
+from nets.files import write_json
+from nets.losses import ProjectedGradient
+from nets.measure import attacked_accuracy, exact_set_accuracy
+from nets.mnist import Split, load_digits
+from nets.recipes import DefenceName, recipe
+from nets.training import Progress, TrainingOptions, train_network
+
+RECORD_FORMAT: Final = 1
+MEASURED_IMAGES: Final = 2_000
+MEASURED_SEED: Final = 20_240
+MEASURED_ATTACK: Final = ProjectedGradient(epsilon=0.02, steps=20, relative_step=0.1)
+_ATTACK_SEED: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedNetwork:
+    """What `train` wrote.
+
+    Attributes:
+        name: `<architecture>-<defence>`.
+        onnx_path: the network.
+        record_path: the record, JSON.
+        clean_accuracy: exact top-2 set accuracy on 2,000 images of test digits.
+        attacked_accuracy: the same under PGD at epsilon 0.02.
+    """
+
+    name: str
+    onnx_path: Path
+    record_path: Path
+    clean_accuracy: float
+    attacked_accuracy: float
+
+
+def train(
+    architecture: str,
+    defence: DefenceName,
+    seed: int,
+    mnist_dir: Path | None,
+    out_dir: Path,
+    options: TrainingOptions | None = None,
+    progress: Progress | None = None,
+) -> TrainedNetwork:
+    """Train, measure and write `<architecture>-<defence>.onnx` and `.json` into `out_dir`.
+
+    Without `options` the recipe of that architecture and defence is used; with them, `options.defence` is what
+    happens and `defence` only names the files. MNIST is read from `mnist_dir`, or downloaded when that is None.
+    Both files appear whole or not at all, the record last. PyTorch's number of threads is left as it is.
+
+    Raises:
+        InputError: unknown names, unusable MNIST files, or a run that diverged.
+        ExportError: torch and ONNX Runtime disagree about the network.
+    """
+    chosen = find_architecture(architecture)
+    options = options or recipe(architecture, defence)
+    digits, test_digits = load_digits(Split.TRAINING, mnist_dir), load_digits(Split.TEST, mnist_dir)
+    network = train_network(chosen, digits, options, seed, progress)
+    images = compose(test_digits, chosen.canvas, MEASURED_IMAGES, np.random.default_rng(MEASURED_SEED))
+    clean = exact_set_accuracy(network, images)
+    source = torch.Generator().manual_seed(_ATTACK_SEED)
+    attacked = attacked_accuracy(network, images, MEASURED_ATTACK, source)
+    name = f"{architecture}-{defence}"
+    onnx_path, record_path = out_dir / f"{name}.onnx", out_dir / f"{name}.json"
+    sha256 = export_onnx(network, onnx_path, chosen.canvas)
+    record = {
+        "format": RECORD_FORMAT,
+        "name": name,
+        "onnx": {"file": onnx_path.name, "sha256": sha256, "opset": OPSET},
+        "architecture": {"name": chosen.name, "layers": chosen.summary, "parameters": chosen.parameters},
+        "defence": defence,
+        "seed": seed,
+        "options": describe(options),
+        "data": {"training_digits": len(digits.labels), "sha256": dict(digits.sha256 + test_digits.sha256)},
+        "measured": {
+            "images": MEASURED_IMAGES,
+            "images_seed": MEASURED_SEED,
+            "clean_accuracy": clean,
+            "attack": asdict(MEASURED_ATTACK),
+            "attack_seed": _ATTACK_SEED,
+            "attacked_accuracy": attacked,
+        },
+        "software": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "threads": torch.get_num_threads(),
+        },
+    }
+    write_json(record_path, record)
+    return TrainedNetwork(name, onnx_path, record_path, clean, attacked)
+
+
+def describe(options: TrainingOptions) -> dict[str, Any]:
+    """Every field of the options as JSON values; the defence also carries its class name, or is null."""
+    described = asdict(options)
+    if options.defence is not None:
+        described["defence"] = {"kind": type(options.defence).__name__, **described["defence"]}
+    return described

@@ -1,5 +1,7 @@
 """The error hierarchy. Every message says what, where, got, wanted and what to do next."""
 
+from collections.abc import Mapping
+
 
 class AureoleError(Exception):
     """Base of every error this project raises on purpose."""
@@ -26,4 +28,14 @@ class SolverUnavailableError(InputError):
 
 
 class ContradictionError(AureoleError):
-    """Two engines answered one query differently. Never swallowed: one of them is wrong."""
+    """Two engines answered one query differently. Never swallowed: one of them is wrong.
+
+    Attributes:
+        query: The query at issue, for a bug report; it can be pickled.
+        details: What each side claimed: images, bounds and engines by name.
+    """
+
+    def __init__(self, message: str, *, query: object = None, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.query = query
+        self.details = dict(details or {})

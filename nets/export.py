@@ -49,7 +49,11 @@ def export_onnx(network: nn.Sequential, path: Path, canvas: Canvas = DOUBLE_MNIS
 
 
 def to_onnx(network: nn.Sequential, canvas: Canvas = DOUBLE_MNIST) -> onnx.ModelProto:
-    """The ONNX form of a sequential network, checked for validity by onnx, compared with nothing."""
+    """The ONNX form of a sequential network, checked for validity by onnx, compared with nothing.
+
+    Raises:
+        ExportError: a layer has no ONNX rule, or the network does not fit the canvas and ten scores.
+    """
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
     current = INPUT_NAME
@@ -77,7 +81,12 @@ def to_onnx(network: nn.Sequential, canvas: Canvas = DOUBLE_MNIST) -> onnx.Model
     model = helper.make_model(
         graph, producer_name="aureole", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(
+            f"not a valid ONNX graph for {canvas.height}x{canvas.width} images with {CLASSES} scores: {error}"
+        ) from error
     return model
 
 

@@ -19,9 +19,9 @@ _OFF: Final = Augmentation()
 
 _SCHEDULES: Final[dict[str, Schedule]] = {
     "cnn4k": Schedule(20_000, learning_rate=2e-2, weight_decay=1e-3),
-    "strided2": Schedule(12_000, learning_rate=1e-2),
-    "strided3": Schedule(12_000, learning_rate=1e-2),
-    "wide150k": Schedule(12_000, learning_rate=2e-3),
+    "strided2": Schedule(12_000, learning_rate=2e-2, weight_decay=0.1),
+    "strided3": Schedule(12_000, learning_rate=2e-2, weight_decay=0.1),
+    "wide150k": Schedule(12_000, learning_rate=6e-3, weight_decay=0.2),
 }
 # cnn4k has too few weights to overfit; changed digits only take capacity from it.
 _AUGMENTATIONS: Final[dict[str, Augmentation]] = {"cnn4k": _OFF}
@@ -31,15 +31,25 @@ _ADVERSARIAL: Final = AdversarialTraining(ProjectedGradient(epsilon=0.03, steps=
 _ADVERSARIAL_STEPS: Final = 9_000
 
 
+def defence_name(text: str) -> DefenceName:
+    """The defence written as `text`.
+
+    Raises:
+        InputError: there is none; the message lists those there are.
+    """
+    for known in DEFENCES:
+        if text == known:
+            return known
+    raise InputError(f"defence {text!r}: unknown; wanted one of {', '.join(DEFENCES)}")
+
+
 def recipe(name: str, defence: DefenceName) -> TrainingOptions:
     """The options an architecture is trained with under a defence.
 
     Raises:
-        InputError: the architecture or the defence is unknown.
+        InputError: the architecture is unknown.
     """
     name = architecture(name).name
-    if defence not in DEFENCES:
-        raise InputError(f"defence {defence!r}: unknown; wanted one of {', '.join(DEFENCES)}")
     chosen: Defence = {"none": None, "l0": _RECTANGLES, "linf": _ADVERSARIAL}[defence]
     schedule = _SCHEDULES[name]
     if defence == "linf":

@@ -1,0 +1,143 @@
+"""One command from MNIST files to a network and its record; the same command, the same file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+import nets.train_all
+import nets.train_command
+from nets.composer import DOUBLE_MNIST, compose
+from nets.files import write_bytes
+from nets.manifest import write_manifest
+from nets.mnist import Split, load_digits
+from nets.recipes import DEFENCES, SHIPPED, defence_name, recipe
+from nets.train_command import describe, train
+from nets.training import AdversarialTraining, Schedule, TrainingOptions
+from verifier.errors import InputError
+
+TINY = TrainingOptions(Schedule(2, batch_size=4))
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nets.train_command, "MEASURED_IMAGES", 20)
+
+
+def test_a_run_writes_a_network_and_a_record_that_describes_it(mnist_dir: Path, tmp_path: Path) -> None:
+    steps: list[int] = []
+    trained = train("strided2", "none", 5, mnist_dir, tmp_path, TINY, progress=lambda done, *_: steps.append(done))
+    record = json.loads(trained.record_path.read_text())
+    assert steps == [1, 2]
+    assert trained.name == record["name"] == "strided2-none"
+    assert record["seed"] == 5
+    assert record["onnx"]["sha256"] == hashlib.sha256(trained.onnx_path.read_bytes()).hexdigest()
+    assert record["options"] == json.loads(json.dumps(describe(TINY)))
+    assert record["measured"]["clean_accuracy"] == trained.clean_accuracy
+    assert record["measured"]["attacked_accuracy"] == trained.attacked_accuracy <= trained.clean_accuracy
+    assert record["data"]["training_digits"] == 200
+    for name, sha256 in record["data"]["sha256"].items():
+        assert sha256 == hashlib.sha256((mnist_dir / name).read_bytes()).hexdigest()
+
+
+def test_the_recorded_accuracy_is_that_of_the_file(mnist_dir: Path, tmp_path: Path) -> None:
+    trained = train("strided2", "none", 1, mnist_dir, tmp_path, TrainingOptions(Schedule(60, 32, 1e-2)))
+    images = compose(
+        load_digits(Split.TEST, mnist_dir),
+        DOUBLE_MNIST,
+        20,
+        np.random.default_rng(nets.train_command.MEASURED_SEED),
+    )
+    (scores,) = onnxruntime.InferenceSession(trained.onnx_path).run(None, {"image": images.images})
+    top = np.sort(np.argsort(scores, axis=1)[:, -2:], axis=1)
+    assert (top == np.sort(images.labels, axis=1)).all(axis=1).mean() == trained.clean_accuracy
+
+
+def test_the_same_command_gives_the_same_files(mnist_dir: Path, tmp_path: Path) -> None:
+    first, again = (train("strided2", "l0", 1, mnist_dir, tmp_path / key, TINY) for key in "ab")
+    assert first.onnx_path.read_bytes() == again.onnx_path.read_bytes()
+    assert first.record_path.read_bytes() == again.record_path.read_bytes()
+
+
+def test_bad_input_leaves_no_files(mnist_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="architecture 'lenet'"):
+        train("lenet", "none", 1, mnist_dir, tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        train("cnn4k", "none", 1, tmp_path / "nowhere", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_recipe_describes_its_defence() -> None:
+    for architecture, defence in SHIPPED.values():
+        described = describe(recipe(architecture, defence))
+        json.dumps(described)
+        kinds = {"none": None, "l0": "Rectangles", "linf": "AdversarialTraining"}
+        assert (described["defence"] or {}).get("kind") == kinds[defence]
+    adversarial = recipe("cnn4k", "linf").defence
+    assert isinstance(adversarial, AdversarialTraining)
+    assert describe(recipe("cnn4k", "linf"))["defence"]["attack"] == asdict(adversarial.attack)
+
+
+def test_the_shipped_networks_are_the_promised_ones() -> None:
+    wanted = {f"{name}-{defence}" for name in ("cnn4k", "strided3") for defence in DEFENCES}
+    assert set(SHIPPED) == wanted | {"wide150k-none"}
+
+
+def test_an_unknown_defence_is_refused() -> None:
+    with pytest.raises(InputError, match="defence 'l2': unknown; wanted one of none, l0, linf"):
+        defence_name("l2")
+
+
+def test_train_all_trains_measures_and_writes_the_manifest(
+    mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer()
+    app.command()(nets.train_all.main)
+    monkeypatch.setattr(nets.train_command, "recipe", lambda *_: TINY)
+    monkeypatch.setattr(nets.train_all, "SHIPPED", {"strided2-none": ("strided2", "none")})
+    monkeypatch.setattr(nets.train_all, "Console", lambda **_: Console(quiet=True))
+    threads = torch.get_num_threads()
+    try:
+        arguments = ["--mnist-dir", str(mnist_dir), "--out", str(tmp_path)]
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+        assert CliRunner().invoke(app, [*arguments, "--only", "strided9-none"]).exit_code == 2
+        assert CliRunner().invoke(app, ["--mnist-dir", "nowhere", "--out", str(tmp_path)]).exit_code == 65
+    finally:
+        torch.set_num_threads(threads)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "strided2-none.onnx",
+        "strided2-none.json",
+        "test-images.npz",
+        "manifest.json",
+    }
+
+
+def test_the_images_repeat_to_the_byte(mnist_dir: Path, tmp_path: Path) -> None:
+    for key in "ab":
+        write_manifest(tmp_path / key, [], mnist_dir)
+    assert (tmp_path / "a/test-images.npz").read_bytes() == (tmp_path / "b/test-images.npz").read_bytes()
+    assert (tmp_path / "a/manifest.json").read_bytes() == (tmp_path / "b/manifest.json").read_bytes()
+
+
+def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"earlier")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_bytes(path, b"later")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"earlier"

@@ -1,0 +1,108 @@
+"""Training repeats itself bit by bit, learns, touches no global state and refuses test digits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nets.architectures import architecture
+from nets.augmentation import Augmentation, Rectangles
+from nets.composer import DOUBLE_MNIST, compose
+from nets.losses import ProjectedGradient
+from nets.measure import attacked_accuracy, exact_set_accuracy
+from nets.mnist import Digits, Split
+from nets.training import AdversarialTraining, Schedule, TrainingOptions, draw_batch, train_network
+from verifier.errors import InputError
+
+TINY = TrainingOptions(Schedule(4, batch_size=8), augmentation=Augmentation(10.0, 0.1, 0.1, 1.0))
+ATTACK = ProjectedGradient(0.05, 2, 0.5)
+DEFENCES = {"none": None, "l0": Rectangles(), "linf": AdversarialTraining(ATTACK, 0.25, 0.5)}
+
+
+def weights(digits: Digits, options: TrainingOptions, seed: int = 1) -> list[torch.Tensor]:
+    return list(train_network(architecture("strided2"), digits, options, seed).state_dict().values())
+
+
+def equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("defence", DEFENCES.values(), ids=DEFENCES.keys())
+def test_the_same_seed_gives_bitwise_the_same_weights(
+    training_digits: Digits, defence: Rectangles | AdversarialTraining | None
+) -> None:
+    options = replace(TINY, defence=defence)
+    torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    first = weights(training_digits, options)
+    torch.manual_seed(99)
+    changed_state = torch.random.get_rng_state()
+    assert equal(first, weights(training_digits, options))
+    assert torch.equal(changed_state, torch.random.get_rng_state())
+    torch.random.set_rng_state(torch_state)
+    np.testing.assert_array_equal(numpy_state, np.random.get_state()[1])
+
+
+def test_seeds_and_defences_matter(training_digits: Digits) -> None:
+    plain = weights(training_digits, TINY)
+    assert not equal(plain, weights(training_digits, TINY, seed=2))
+    for defence in (DEFENCES["l0"], DEFENCES["linf"]):
+        assert not equal(plain, weights(training_digits, replace(TINY, defence=defence)))
+
+
+def test_a_short_run_learns_easy_digits_and_reports_each_step(training_digits: Digits) -> None:
+    steps: list[tuple[int, int, float]] = []
+    options = TrainingOptions(Schedule(300, batch_size=32, learning_rate=1e-2))
+    network = train_network(architecture("strided2"), training_digits, options, 1, lambda *step: steps.append(step))
+    images = compose(training_digits, DOUBLE_MNIST, 100, np.random.default_rng(0))
+    assert exact_set_accuracy(network, images) > 0.2
+    assert [done for done, _, _ in steps] == list(range(1, 301))
+    assert steps[-1][2] < steps[0][2]
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    attacked = attacked_accuracy(network, images, ATTACK, torch.Generator().manual_seed(0))
+    assert attacked <= exact_set_accuracy(network, images)
+
+
+def test_batches_have_two_labels_and_unit_range(training_digits: Digits) -> None:
+    images, targets = draw_batch(training_digits, DOUBLE_MNIST, TINY, np.random.default_rng(0))
+    assert images.shape == (8, 1, 64, 64)
+    assert float(images.min()) == 0.0
+    assert float(images.max()) <= 1.0
+    assert targets.sum(dim=1).tolist() == [2.0] * 8
+
+
+def test_the_rate_rises_then_falls_and_epsilon_ramps() -> None:
+    schedule = Schedule(100, learning_rate=1.0)
+    rates = [schedule.rate(step) for step in range(100)]
+    assert max(rates) == rates[4] == 1.0
+    assert rates[:5] == sorted(rates[:5])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[-1] < 1e-2
+    defence = AdversarialTraining(ATTACK, clean_share=0.2, ramp_share=0.3)
+    radii = [defence.epsilon(step, 100) for step in range(100)]
+    assert radii[:20] == [0.0] * 20
+    assert radii == sorted(radii)
+    assert radii[50:] == [0.05] * 50
+
+
+def test_misuse_is_refused(training_digits: Digits) -> None:
+    test_digits = Digits(training_digits.images, training_digits.labels, Split.TEST)
+    with pytest.raises(InputError, match="got test digits"):
+        weights(test_digits, TINY)
+    with pytest.raises(InputError, match="seed -1"):
+        weights(training_digits, TINY, seed=-1)
+    with pytest.raises(InputError, match="loss 'hinge': unknown; wanted one of ranking, bce"):
+        replace(TINY, loss="hinge")
+    with pytest.raises(InputError, match="steps and batch_size"):
+        Schedule(0)
+    with pytest.raises(InputError, match="learning_rate above 0"):
+        Schedule(1, learning_rate=0.0)
+    with pytest.raises(InputError, match="sum of at most 1"):
+        AdversarialTraining(ATTACK, 0.6, 0.6)
+
+
+def test_a_diverging_run_stops(training_digits: Digits) -> None:
+    with pytest.raises(InputError, match=r"training diverged: loss .* at step"):
+        weights(training_digits, TrainingOptions(Schedule(30, batch_size=4, learning_rate=1e30)))

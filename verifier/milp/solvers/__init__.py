@@ -1,0 +1,1 @@
+"""Thin adapters from the neutral model to solvers, one file each."""

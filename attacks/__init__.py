@@ -1,0 +1,1 @@
+"""Searches for violations; promises nothing. Every find is replayed by `verifier.check` before it counts."""

@@ -6,13 +6,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import hypothesis
+import torch
 from jaxtyping import install_import_hook
 
 # Before any of the packages is imported, or their modules would stay unchecked.
 install_import_hook(["verifier", "attacks", "synth", "nets", "aureole"], "beartype.beartype")
-
-import hypothesis
-import torch
 
 torch.set_num_threads(1)
 

@@ -1,0 +1,119 @@
+"""Sound and complete per-label top-k verification of multi-label classifiers.
+
+Names are imported on first use, so that `import aureole` alone loads neither torch nor a solver.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aureole.api import classify_labels, grow, load_network, verify
+    from aureole.heatmap import draw_heatmap
+    from aureole.images import read_image
+    from synth.cutting import CutRule
+    from synth.grow import GrowOptions
+    from synth.result import GrowResult, GrowStep
+    from verifier.certificate import Certificate, TrustedClaim
+    from verifier.errors import AureoleError, ContradictionError, InputError, SolverUnavailableError, UnsupportedOpError
+    from verifier.labels import LabelClassification, LabelResult, LabelState
+    from verifier.layered import LayeredNeighbourhood
+    from verifier.network import Network
+    from verifier.property import (
+        Property,
+        keeps_thresholds,
+        keeps_top_k_set,
+        stays_in_top_k,
+        stays_out_of_top_k,
+    )
+    from verifier.query import Query
+    from verifier.region import Box
+    from verifier.verdict import Counterexample, Robust, Unknown, UnknownReason, Verdict, Vulnerable
+    from verifier.verify import Outcome, Statistics
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "aureole.api": ("classify_labels", "grow", "load_network", "verify"),
+    "aureole.heatmap": ("draw_heatmap",),
+    "aureole.images": ("read_image",),
+    "synth.cutting": ("CutRule",),
+    "synth.grow": ("GrowOptions",),
+    "synth.result": ("GrowResult", "GrowStep"),
+    "verifier.certificate": ("Certificate", "TrustedClaim"),
+    "verifier.errors": (
+        "AureoleError",
+        "ContradictionError",
+        "InputError",
+        "SolverUnavailableError",
+        "UnsupportedOpError",
+    ),
+    "verifier.labels": ("LabelClassification", "LabelResult", "LabelState"),
+    "verifier.layered": ("LayeredNeighbourhood",),
+    "verifier.network": ("Network",),
+    "verifier.property": (
+        "Property",
+        "keeps_thresholds",
+        "keeps_top_k_set",
+        "stays_in_top_k",
+        "stays_out_of_top_k",
+    ),
+    "verifier.query": ("Query",),
+    "verifier.region": ("Box",),
+    "verifier.verdict": ("Counterexample", "Robust", "Unknown", "UnknownReason", "Verdict", "Vulnerable"),
+    "verifier.verify": ("Outcome", "Statistics"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AureoleError",
+    "Box",
+    "Certificate",
+    "ContradictionError",
+    "Counterexample",
+    "CutRule",
+    "GrowOptions",
+    "GrowResult",
+    "GrowStep",
+    "InputError",
+    "LabelClassification",
+    "LabelResult",
+    "LabelState",
+    "LayeredNeighbourhood",
+    "Network",
+    "Outcome",
+    "Property",
+    "Query",
+    "Robust",
+    "SolverUnavailableError",
+    "Statistics",
+    "TrustedClaim",
+    "Unknown",
+    "UnknownReason",
+    "UnsupportedOpError",
+    "Verdict",
+    "Vulnerable",
+    "__version__",
+    "classify_labels",
+    "draw_heatmap",
+    "grow",
+    "keeps_thresholds",
+    "keeps_top_k_set",
+    "load_network",
+    "read_image",
+    "stays_in_top_k",
+    "stays_out_of_top_k",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'aureole' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,152 @@
+"""The verifier with the default attack wired in, and time limits in seconds: what `import aureole` offers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from attacks.margin import MarginAttack
+from aureole.exits import MissingFileError
+from nets import shipped
+from synth.grow import GrowOptions
+from synth.grow import grow as _grow
+from synth.result import GrowResult, GrowStep
+from verifier.deadline import Deadline
+from verifier.errors import InputError
+from verifier.labels import LabelClassification, LabelResult
+from verifier.labels import classify_labels as _classify_labels
+from verifier.network import Network
+from verifier.onnx_import import load_network as _load_onnx
+from verifier.query import Query
+from verifier.region import Box
+from verifier.verify import EngineChoice, Outcome, VerifyOptions
+from verifier.verify import verify as _verify
+
+
+def load_network(source: str | Path) -> Network:
+    """The network in an ONNX file, or a shipped one by name, such as `strided3-none`.
+
+    Raises:
+        MissingFileError: Neither a file nor a shipped name.
+        ImportedNetworkError: The file is corrupt or holds something unsupported; the message names the node.
+        ReplayMismatchError: Our evaluation and ONNX Runtime's differ by more than rounding.
+    """
+    path = Path(source)
+    if path.is_dir():
+        raise InputError(f"network {path}: is a folder, wanted an ONNX file")
+    if path.exists():
+        return _load_onnx(path)
+    if str(source) in shipped.names():
+        return _load_onnx(shipped.network_path(str(source)))
+    raise MissingFileError(f"network {source}: no such file; shipped by name: {', '.join(shipped.names())}")
+
+
+def verify(
+    query: Query,
+    *,
+    timeout: float | None = None,
+    engine: str = "auto",
+    solver: str = "auto",
+    seed: int = 0,
+    start: Float[np.ndarray, "..."] | None = None,
+) -> Outcome:
+    """The first sound verdict of attack, bounds and MILP, with statistics.
+
+    Args:
+        query: Network, region and property.
+        timeout: Seconds for all of it; None for no limit.
+        engine: "auto", "bounds", "milp" or "auto-lirpa".
+        solver: "auto", "highs", "cbc", "gurobi" or "scip".
+        seed: Of the attack's random starts.
+        start: An image to try first, such as the unperturbed one.
+
+    Raises:
+        InputError: An unknown engine or solver, or a negative timeout.
+        SolverUnavailableError: The engine or solver is not installed.
+        ContradictionError: Two engines gave opposite answers.
+    """
+    return _verify(
+        query,
+        falsifier=MarginAttack(seed=seed),
+        options=verify_options(engine, solver),
+        deadline=Deadline.after(timeout),
+        starts=None if start is None else np.asarray(start, dtype=np.float64)[None],
+    )
+
+
+def classify_labels(
+    network: Network,
+    image: Float[np.ndarray, "..."],
+    region: Box,
+    k: int = 2,
+    *,
+    timeout: float | None = None,
+    engine: str = "auto",
+    solver: str = "auto",
+    seed: int = 0,
+    on_result: Callable[[LabelResult], None] | None = None,
+) -> LabelClassification:
+    """For every label whether it is always, never, or sometimes in the top k over the region, or undecided.
+
+    `on_result` is called after each label. Other arguments and errors are those of `verify`.
+    """
+    return _classify_labels(
+        network,
+        image,
+        region,
+        k,
+        falsifier=MarginAttack(seed=seed),
+        options=verify_options(engine, solver),
+        deadline=Deadline.after(timeout),
+        on_result=on_result,
+    )
+
+
+def grow(
+    network: Network,
+    image: Float[np.ndarray, "channels height width"],
+    pixels: Bool[np.ndarray, "height width"],
+    target: int,
+    k: int = 2,
+    *,
+    options: GrowOptions | None = None,
+    timeout: float | None = None,
+    engine: str = "auto",
+    solver: str = "auto",
+    seed: int = 0,
+    on_step: Callable[[GrowStep], None] | None = None,
+    trace: Path | None = None,
+) -> GrowResult:
+    """The largest layered neighbourhood found around `pixels` in which `target` stays in the top k.
+
+    `on_step` is called after each step; `trace` names a file from which an interrupted run goes on. Other arguments and errors
+    are those of `verify`.
+    """
+    return _grow(
+        network,
+        image,
+        pixels,
+        target,
+        k,
+        options=options or GrowOptions(),
+        falsifier=MarginAttack(seed=seed),
+        verify_options=verify_options(engine, solver),
+        deadline=Deadline.after(timeout),
+        on_step=on_step,
+        trace=trace,
+    )
+
+
+def verify_options(engine: str, solver: str) -> VerifyOptions:
+    """The options that the two names stand for.
+
+    Raises:
+        InputError: An unknown engine.
+    """
+    try:
+        choice = EngineChoice(engine)
+    except ValueError:
+        known = ", ".join(choice.value for choice in EngineChoice)
+        raise InputError(f"engine: got {engine!r}, wanted one of {known}") from None
+    return VerifyOptions(engine=choice, solver=solver)

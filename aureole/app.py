@@ -1,0 +1,196 @@
+"""The command line: one function a command, each handing its words to the module that does the work.
+
+Those modules are imported only when their command runs, so that help and usage errors come at once.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aureole.options import (
+    DEFAULT_GROW_TIMEOUT,
+    DEFAULT_OUT,
+    DEFAULT_TIMEOUT,
+    CutName,
+    CutOption,
+    DefenceChoice,
+    EngineName,
+    EngineOption,
+    EpsilonOption,
+    FlipsOption,
+    ImageArgument,
+    JsonOption,
+    KOption,
+    LabelOption,
+    LayersOption,
+    NetworkArgument,
+    ObjectOption,
+    OutOption,
+    PropertyKind,
+    PropertyOption,
+    PropertyWords,
+    RegionWords,
+    RunOptions,
+    SeedOption,
+    SolverChoice,
+    SolverOption,
+    TargetOption,
+    ThresholdOption,
+    TimeoutOption,
+    TraceOption,
+    WeightsOption,
+    WidthsOption,
+)
+
+app = typer.Typer(
+    name="aureole",
+    help="Decides, soundly, which labels of a multi-label classifier survive a region of perturbed images.",
+    epilog="Exit codes: 0 robust, 1 vulnerable, 2 undecided, 64 and up for bad use or input (docs/cli.md).",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what happens to stderr.")] = False,
+) -> None:
+    """Decides, soundly, which labels of a multi-label classifier survive a region of perturbed images."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="aureole: %(name)s: %(message)s")
+    if version:
+        import aureole
+
+        typer.echo(aureole.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.BadParameter("a command is missing; see aureole --help")
+
+
+@app.command()
+def verify(
+    net: NetworkArgument,
+    image: ImageArgument,
+    label: LabelOption = None,
+    k: KOption = 2,
+    eps: EpsilonOption = None,
+    widths: WidthsOption = None,
+    layers: LayersOption = None,
+    property_kind: PropertyOption = PropertyKind.STAYS_IN,
+    threshold: ThresholdOption = None,
+    flips: FlipsOption = 0,
+    engine: EngineOption = EngineName.AUTO,
+    solver: SolverChoice = SolverOption.AUTO,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    out: OutOption = DEFAULT_OUT,
+) -> int:
+    """Does a property hold for every image of a region? Exit code 0: yes; 1: no, with an image; 2: undecided."""
+    from aureole.commands import verify as command
+
+    words = PropertyWords(property_kind, label, k, threshold, flips)
+    options = RunOptions(engine, solver, timeout, seed, as_json, out)
+    return command.run(net, image, words, RegionWords(eps, widths, layers), options)
+
+
+@app.command()
+def labels(
+    net: NetworkArgument,
+    image: ImageArgument,
+    k: KOption = 2,
+    eps: EpsilonOption = None,
+    widths: WidthsOption = None,
+    layers: LayersOption = None,
+    engine: EngineOption = EngineName.AUTO,
+    solver: SolverChoice = SolverOption.AUTO,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    out: OutOption = DEFAULT_OUT,
+) -> int:
+    """Which labels are always, never or sometimes in the top k? Exit code 0: every label is decided; 2: some are not."""
+    from aureole.commands import labels as command
+
+    options = RunOptions(engine, solver, timeout, seed, as_json, out)
+    return command.run(net, image, k, RegionWords(eps, widths, layers), options)
+
+
+@app.command()
+def grow(
+    net: NetworkArgument,
+    image: ImageArgument,
+    target: TargetOption,
+    perturbed: ObjectOption,
+    k: KOption = 2,
+    cut: CutOption = CutName.FIXED,
+    weights: WeightsOption = None,
+    trace: TraceOption = None,
+    engine: EngineOption = EngineName.AUTO,
+    solver: SolverChoice = SolverOption.AUTO,
+    timeout: TimeoutOption = DEFAULT_GROW_TIMEOUT,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    out: OutOption = DEFAULT_OUT,
+) -> int:
+    """How far may an object change, layer by layer, before a label is lost? Exit code 0: proved; 2: not proved."""
+    from aureole.commands import grow as command
+
+    options = RunOptions(engine, solver, timeout, seed, as_json, out)
+    return command.run(net, image, command.GrowWords(target, perturbed, k, cut, weights, trace), options)
+
+
+@app.command()
+def info(
+    net: Annotated[
+        str | None, typer.Argument(metavar="[NET]", help="As above; without it, lists the shipped ones.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """What is in a network, or which networks are shipped."""
+    from aureole.commands import info as command
+
+    return command.run(net, as_json)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> int:
+    """Which solvers, licences and engines are here, and how to get the missing ones."""
+    from aureole.commands import doctor as command
+
+    return command.run(as_json)
+
+
+@app.command()
+def train(
+    architecture: Annotated[str, typer.Argument(metavar="ARCHITECTURE", help="cnn4k, strided2, strided3 or wide150k.")],
+    defence: Annotated[DefenceChoice, typer.Option("--defence", help="How it learns to resist.")] = DefenceChoice.NONE,
+    mnist_dir: Annotated[
+        Path | None, typer.Option("--mnist-dir", metavar="DIR", help="MNIST's gzip files; downloaded if not given.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", help="Batches, if not those of the recipe.", min=1)
+    ] = None,
+    seed: SeedOption = 0,
+    out: OutOption = DEFAULT_OUT,
+) -> int:
+    """Trains a Double-MNIST network from a seed; writes the ONNX file and a record of every choice."""
+    from aureole.commands import train as command
+
+    return command.run(architecture, defence, mnist_dir, steps, seed, out)
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="The first step only: one network, one query.")] = False,
+    out: OutOption = DEFAULT_OUT / "demo",
+) -> int:
+    """The main job on a real image: classify every label, grow a neighbourhood, draw it, say what was proved."""
+    from aureole.commands import demo as command
+
+    return command.run(is_quick=quick, out=out)

@@ -1,0 +1,146 @@
+"""Draws a layered neighbourhood: the image, epsilon per pixel over it, and a counterexample just outside."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from aureole.images import write_file
+from verifier.errors import InputError
+from verifier.layered import LayeredNeighbourhood
+
+_OUTLINE = "#35c9ff"
+_HEAT = "inferno"
+_DOTS_PER_INCH = 130
+
+
+@dataclass(frozen=True, slots=True)
+class HeatmapText:
+    """What the titles say.
+
+    Attributes:
+        heading: Above everything: the network, the claim and whether it is proved.
+        image: Above the image, such as its top labels.
+        heat: Above the heat map, such as the weighted size.
+        outside: Above the counterexample; empty without one.
+    """
+
+    heading: str
+    image: str
+    heat: str
+    outside: str = ""
+
+
+def draw_heatmap(
+    neighbourhood: LayeredNeighbourhood, path: Path, text: HeatmapText, outside: Float[np.ndarray, "..."] | None = None
+) -> None:
+    """Writes one PNG: the image with the object outlined, epsilon per pixel over it, and `outside`, with epsilon by layer below.
+
+    Args:
+        neighbourhood: What is drawn; its image has 1 or 3 channels.
+        path: The PNG file, written whole or not at all.
+        text: The titles.
+        outside: A counterexample of the image's shape, drawn where given.
+
+    Raises:
+        InputError: The image has neither 1 nor 3 channels.
+        OutputError: The file cannot be written.
+    """
+    if neighbourhood.image.shape[0] not in (1, 3):
+        raise InputError(f"heat map: got {neighbourhood.image.shape[0]} channels, wanted 1 or 3")
+    write_file(path, _render(neighbourhood, text, outside))
+
+
+def _render(neighbourhood: LayeredNeighbourhood, text: HeatmapText, outside: np.ndarray | None) -> bytes:
+    # Figure without pyplot: no global state, no display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.6, 6.0), dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(text.heading, fontsize=13, fontweight="bold")
+    places = figure.subplot_mosaic([["image", "heat", "outside"], ["layers"] * 3], height_ratios=[4.2, 1.0])
+    norm = _norm(neighbourhood.epsilons)
+    _draw_image(places["image"], neighbourhood, text.image)
+    shown = _draw_heat(places["heat"], neighbourhood, text.heat, norm)
+    bar = figure.colorbar(shown, ax=places["heat"], shrink=0.82, pad=0.02)
+    bar.set_label("epsilon: largest change of the pixel", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    if outside is None:
+        places["outside"].set_axis_off()
+    else:
+        _draw_outside(places["outside"], neighbourhood, outside, text.outside)
+    _draw_layers(places["layers"], neighbourhood, norm)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _norm(epsilons: np.ndarray) -> Any:
+    from matplotlib.colors import PowerNorm
+
+    # A square root, because layers next to the object usually have a small share of what far ones have.
+    return PowerNorm(0.5, vmin=0.0, vmax=max(float(epsilons.max(initial=0.0)), 1e-6))
+
+
+def _pixels(image: np.ndarray) -> np.ndarray:
+    return image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)
+
+
+def _panel(axes: Any, title: str, neighbourhood: LayeredNeighbourhood) -> None:
+    height, width = neighbourhood.pixels.shape
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+    axes.set_title(title, fontsize=10)
+
+
+def _outline(axes: Any, neighbourhood: LayeredNeighbourhood) -> None:
+    # The contour of a binary mask at 0.5 runs between its pixels and their neighbours.
+    mask = np.pad(neighbourhood.pixels.astype(np.float64), 1)
+    rows, columns = np.arange(-1, mask.shape[0] - 1), np.arange(-1, mask.shape[1] - 1)
+    axes.contour(columns, rows, mask, levels=[0.5], colors=_OUTLINE, linewidths=1.1)
+
+
+def _draw_image(axes: Any, neighbourhood: LayeredNeighbourhood, title: str) -> None:
+    axes.imshow(_pixels(neighbourhood.image), cmap="gray", vmin=0, vmax=1)
+    _outline(axes, neighbourhood)
+    _panel(axes, title, neighbourhood)
+
+
+def _draw_heat(axes: Any, neighbourhood: LayeredNeighbourhood, title: str, norm: Any) -> Any:
+    shown = axes.imshow(neighbourhood.epsilons[neighbourhood.layers], cmap=_HEAT, norm=norm)
+    ink = neighbourhood.image.max(axis=0)
+    # White where the image has ink, transparent where it has none: the heat stays readable in between.
+    overlay = np.ones((*ink.shape, 4))
+    overlay[..., 3] = 0.55 * ink
+    axes.imshow(overlay)
+    _outline(axes, neighbourhood)
+    _panel(axes, title, neighbourhood)
+    return shown
+
+
+def _draw_outside(axes: Any, neighbourhood: LayeredNeighbourhood, outside: np.ndarray, title: str) -> None:
+    axes.imshow(_pixels(outside.reshape(neighbourhood.image.shape)), cmap="gray", vmin=0, vmax=1)
+    _outline(axes, neighbourhood)
+    _panel(axes, title, neighbourhood)
+
+
+def _draw_layers(axes: Any, neighbourhood: LayeredNeighbourhood, norm: Any) -> None:
+    from matplotlib import colormaps
+
+    epsilons = neighbourhood.epsilons
+    axes.bar(
+        np.arange(len(epsilons)),
+        epsilons,
+        width=0.9,
+        color=colormaps[_HEAT](norm(epsilons)),
+        edgecolor="0.4",
+        linewidth=0.3,
+    )
+    axes.set_xlim(-0.6, len(epsilons) - 0.4)
+    axes.set_xlabel("layer: Chebyshev distance from the outlined object, in pixels", fontsize=9)
+    axes.set_ylabel("epsilon", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)

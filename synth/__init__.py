@@ -1,0 +1,1 @@
+"""Finds the largest layered neighbourhood that verifies: it proposes, the verifier disposes."""

@@ -1,0 +1,86 @@
+"""Maximality, layer by layer: expand single layers until none can grow by one step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from synth.ledger import Ledger
+from synth.oracle import Effort
+from synth.proposal import Slope
+from synth.result import StepKind, StepVerdict
+
+Vector = Float[np.ndarray, " layers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What a pass over the layers found.
+
+    Attributes:
+        undecided: Layers whose expansion by one step stayed undecided or was not tried.
+        ran_out: Whether time or queries ended before every layer was tried.
+    """
+
+    undecided: tuple[int, ...]
+    ran_out: bool
+
+
+def expand_layers(ledger: Ledger, step: float, effort: Effort, patience: int) -> Expansion:
+    """Expands each layer by `step`, then twice that and so on, then by halves; the most valuable layer first.
+
+    Afterwards no layer tried can grow by `step` (up to 1) as far as this effort can tell: a refused expansion stays refused
+    while the others grow, for the set of robust epsilons is downward closed. Gives up on the remaining layers after
+    `patience` undecided ones in a row.
+    """
+    undecided: list[int] = []
+    in_a_row = 0
+    order = [int(d) for d in np.argsort(-ledger.weights, kind="stable")]
+    for position, layer in enumerate(order):
+        if ledger.is_spent or in_a_row >= patience:
+            rest = [d for d in order[position:] if ledger.robust[d] < 1.0]
+            return Expansion(tuple(sorted(undecided + rest)), ledger.is_spent)
+        last = expand_layer(ledger, layer, step, effort)
+        if last is StepVerdict.UNKNOWN or last is None:
+            undecided.append(layer)
+            in_a_row += 1
+        else:
+            in_a_row = 0
+    return Expansion(tuple(sorted(undecided)), ledger.is_spent)
+
+
+def expand_layer(ledger: Ledger, layer: int, step: float, effort: Effort) -> StepVerdict | None:
+    """Grows one layer until it is 1 or refuses `step`; the verdict of the last try (ROBUST if the layer is 1)."""
+    stride, is_galloping = step, True
+    while ledger.robust[layer] < 1.0:
+        verdict = ledger.attempt(StepKind.EXPAND, raised(ledger.robust, layer, stride), effort, layer)
+        if verdict is StepVerdict.ROBUST:
+            stride = 2.0 * stride if is_galloping else max(step, 0.5 * stride)
+        elif stride <= step or verdict is None:
+            return verdict
+        else:
+            stride, is_galloping = max(step, 0.5 * stride), False
+    return StepVerdict.ROBUST
+
+
+def fill_layers(ledger: Ledger, slope: Slope | None, step: float) -> None:
+    """Spends what is left of the proved bound on single layers, the best worth per cost first, by bounds alone.
+
+    A layer whose predicted room is below a quarter step is passed over: the expansion of every layer comes later.
+    """
+    if slope is None:
+        return
+    rate = ledger.weights / np.maximum(slope.gradient, 1e-300)
+    for layer in np.argsort(-rate, kind="stable"):
+        room = -slope.margin / max(float(slope.gradient[layer]), 1e-300)
+        if ledger.is_spent:
+            return
+        if room >= 0.25 * step:
+            expand_layer(ledger, int(layer), step, Effort.BOUNDS)
+
+
+def raised(epsilons: Vector, layer: int, by: float) -> Vector:
+    """The epsilons with one layer larger by that much, at most 1."""
+    larger = epsilons.copy()
+    larger[layer] = min(1.0, larger[layer] + by)
+    return larger

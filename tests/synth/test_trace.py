@@ -1,0 +1,132 @@
+"""Traces: written as steps happen, read back exactly, refused where they belong to another question."""
+
+import json
+
+import numpy as np
+import pytest
+
+from synth.result import GrowStep, StepKind, StepVerdict
+from synth.trace import TraceKey, append, open_trace, step_record
+from verifier.errors import InputError
+from verifier.layered import LayeredNeighbourhood
+
+
+def zero(layers=3):
+    pixels = np.zeros((1, layers), dtype=np.bool_)
+    pixels[0, 0] = True
+    return LayeredNeighbourhood(np.zeros((1, 1, layers)), pixels, np.zeros(layers))
+
+
+def key(**changes):
+    parts = {"sha": "ab", "zero": zero(), "target": 1, "k": 2, "weights": np.ones(3)} | changes
+    return TraceKey.of(parts["sha"], parts["zero"], parts["target"], parts["k"], parts["weights"])
+
+
+def step(index, epsilons, verdict=StepVerdict.ROBUST, bound=-0.5):
+    size = float(np.sum(epsilons))
+    return GrowStep(index, StepKind.GROW, None, np.array(epsilons), size, bound, verdict, index + 1, 0.1, size)
+
+
+def write(path, *steps):
+    open_trace(path, key())
+    for one in steps:
+        append(path, step_record(one))
+
+
+def test_a_new_trace_starts_empty_and_reads_back_the_last_robust_epsilons_exactly(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    fresh = open_trace(path, key())
+    assert (fresh.epsilons, fresh.queries, fresh.next_index) == (None, 0, 0)
+    third = [0.1 + 0.2, 1 / 3, 0.0]
+    for one in (step(0, [0.1, 0.0, 0.0]), step(1, third), step(2, [1.0, 1.0, 1.0], StepVerdict.VULNERABLE, np.inf)):
+        append(path, step_record(one))
+    checkpoint = open_trace(path, key())
+    assert checkpoint.epsilons.tolist() == third
+    assert (checkpoint.queries, checkpoint.next_index) == (3, 3)
+
+
+def test_every_line_is_strict_json(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    write(path, step(0, [0.0, 0.0, 0.0], bound=None), step(1, [0.5, 0.0, 0.0], bound=float("nan")))
+
+    def refuse(text):
+        raise AssertionError(text)
+
+    records = [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+    assert [record.get("verdict") for record in records] == [None, "robust", "robust"]
+
+
+def test_a_line_cut_off_is_dropped(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    write(path, step(0, [0.1, 0.0, 0.0]))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"index": 1, "epsil')
+    assert open_trace(path, key()).epsilons.tolist() == [0.1, 0.0, 0.0]
+    assert path.read_bytes() == whole
+    path.write_bytes(whole[:20])
+    assert open_trace(path, key()).epsilons is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sha": "cd"}, "network"),
+        ({"target": 2}, "target"),
+        ({"k": 1}, "k"),
+        ({"weights": np.array([1.0, 1.0, 2.0])}, "weights"),
+        ({"zero": LayeredNeighbourhood(np.ones((1, 1, 3)), zero().pixels, np.zeros(3))}, "image"),
+        ({"zero": LayeredNeighbourhood(zero().image, zero().pixels[:, ::-1], np.zeros(3))}, "object"),
+    ],
+)
+def test_a_trace_of_another_question_is_refused_and_left_alone(tmp_path, changes, named):
+    path = tmp_path / "trace.jsonl"
+    write(path, step(0, [0.1, 0.0, 0.0]))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=f"its {named} differ"):
+        open_trace(path, key(**changes))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello\n", "not JSON"),
+        (b"hello", "no trace file"),
+        (b"[1]\n", "no JSON object"),
+        (b'{"format": "other"}\n', "is no"),
+    ],
+)
+def test_other_files_are_refused_and_left_alone(tmp_path, content, message):
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        open_trace(path, key())
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"index": 0}', "no step"),
+        (
+            '{"index": 0, "queries": 1, "epsilons": [2, 0, 0], "weighted_size": 2, "verdict": "robust"}',
+            "wrong epsilons",
+        ),
+        ('{"index": 0, "queries": 1, "epsilons": [0], "weighted_size": 0, "verdict": "robust"}', "wrong epsilons"),
+        ('{"index": 0, "queries": 1, "epsilons": ["a"], "weighted_size": 0, "verdict": "robust"}', "no step"),
+    ],
+)
+def test_damaged_steps_are_refused(tmp_path, line, message):
+    path = tmp_path / "trace.jsonl"
+    write(path)
+    with path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InputError, match=message):
+        open_trace(path, key())
+
+
+def test_a_path_that_cannot_be_written_is_refused(tmp_path):
+    with pytest.raises(InputError, match="trace"):
+        open_trace(tmp_path / "missing" / "trace.jsonl", key())
+    with pytest.raises(InputError, match="trace"):
+        open_trace(tmp_path, key())

@@ -34,8 +34,8 @@ from verifier.network import (
     Transpose,
 )
 
-Value = Float[np.ndarray, "batch *shape"]
-Maps = Float[np.ndarray, "batch channels height width"]
+Value = Float[np.ndarray, "batch ..."]
+Maps = Float[np.ndarray, "batch _ _ _"]
 Rule = Callable[[Any, Sequence[np.ndarray]], np.ndarray]
 
 
@@ -44,7 +44,7 @@ def _windows(
 ) -> Float[np.ndarray, "batch channels height width kh kw"]:
     """A view of every window of already padded maps."""
     spans = tuple((size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True))
-    views = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(2, 3))  # type: ignore[call-overload]
+    views = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(2, 3))
     return views[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
 
 

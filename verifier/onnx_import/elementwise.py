@@ -31,7 +31,7 @@ def _aligned(call: Call, index: int, value: Traced) -> Float32[np.ndarray, "..."
         fits = False
     if not fits:
         raise call.unsupported(f"a constant of shape {constant.shape} does not broadcast to {(1, *value.shape)}")
-    return frozen32(fitted)
+    return frozen32(np.asarray(fitted))
 
 
 def _unary(call: Call, op: Op, value: Traced) -> Traced:
@@ -67,7 +67,7 @@ def subtract(call: Call) -> Traced:
     value = call.traced(1 - index)
     constant = _aligned(call, index, value)
     if index == 1:
-        return _unary(call, AddConstant(frozen32(-constant)), value)
+        return _unary(call, AddConstant(frozen32(np.asarray(-constant))), value)
     return _unary(call, AddConstant(constant), negate_value(call, value))
 
 

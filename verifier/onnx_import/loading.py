@@ -15,6 +15,7 @@ from verifier.onnx_import.head import Tail, check_axis, find_tail
 from verifier.onnx_import.replay import check_replay
 from verifier.onnx_import.rules import HEADS, RULES, SUPPORTED_OPS, translate
 from verifier.onnx_import.source import Source, check_model, node_name, node_title, parse, read_bytes
+from verifier.runtime import first_line
 
 
 def load_network(path: str | Path) -> Network:
@@ -108,7 +109,7 @@ def _outputs(
         try:
             results = fold(node, source.opset, arrays)
         except Exception as error:  # the reference implementation raises many kinds
-            raise UnsupportedOpError(f"{title}: its constants cannot be folded: {error}") from error
+            raise UnsupportedOpError(f"{title}: its constants cannot be folded: {first_line(error)}") from error
         return dict(zip(node.output, results, strict=True))
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     name = node_name(node, index)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from verifier.network import Head
 from verifier.onnx_import import elementwise, linear, pooling, shaping
 from verifier.onnx_import.call import Call, Known, Rule
+from verifier.runtime import first_line
 
 RULES: Mapping[str, tuple[Rule, frozenset[str]]] = MappingProxyType(
     {**linear.RULES, **elementwise.RULES, **pooling.RULES, **shaping.RULES}
@@ -38,5 +39,5 @@ def translate(call: Call) -> Known:
         )
     try:
         return rule(call)
-    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
-        raise call.unsupported(f"its inputs or attributes do not fit: {error}") from error
+    except (ValueError, IndexError) as error:
+        raise call.unsupported(f"its inputs or attributes do not fit: {first_line(error)}") from error

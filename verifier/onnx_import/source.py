@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from verifier.errors import ImportedNetworkError, UnsupportedOpError
 from verifier.runtime import first_line
@@ -68,7 +67,7 @@ def parse(data: bytes, path: str) -> Source:
     """
     try:
         model = onnx.load_model_from_string(data)
-    except DecodeError as error:
+    except Exception as error:  # protobuf's DecodeError; the package ships no types
         raise ImportedNetworkError(f"{path}: not an ONNX file, or a damaged one: {first_line(error)}") from error
     if not model.graph.output or not model.opset_import:
         raise ImportedNetworkError(f"{path}: not an ONNX file, or a damaged one: it has no output or no opset")

@@ -1,0 +1,59 @@
+"""How bounds are computed: the choices a caller has."""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from verifier.errors import InputError
+
+SAFETY_SLACK = 1e-9
+"""A bound proves something only if it is below 0 by this much times the magnitude of the scores involved.
+
+Float64 sums of 10^5 terms carry relative errors near 1e-11 at worst and 1e-14 typically; the slack stands for them until bounds
+are re-derived with outward rounding, and reports name the rounding as a trusted claim.
+"""
+
+
+class BoundMethod(Enum):
+    """Which bounds: each is at least as tight, and as slow, as the one before it."""
+
+    INTERVAL = "interval"
+    CROWN = "CROWN"
+    ALPHA_CROWN = "alpha-CROWN"
+
+
+@dataclass(frozen=True, slots=True)
+class BoundOptions:
+    """Choices of the bound engine.
+
+    Attributes:
+        method: Interval, CROWN or alpha-CROWN.
+        iterations: Optimisation steps of alpha-CROWN per batch of rows.
+        learning_rate: The first step of the Adam-like update; slopes and weights live in [0, 1].
+        decay: The factor on the learning rate per step.
+        patience: Stop after this many steps in which no row improved by more than a thousandth of its gap to 0.
+        subset_cap: The most count-subsets bounded one by one; above it the count-th largest form bound stands alone.
+        row_chunk: The most rows bounded together.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+
+    method: BoundMethod = BoundMethod.ALPHA_CROWN
+    iterations: int = 40
+    learning_rate: float = 0.1
+    decay: float = 0.93
+    patience: int = 10
+    subset_cap: int = 1024
+    row_chunk: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("patience", "subset_cap", "row_chunk"):
+            if getattr(self, name) < 1:
+                raise InputError(f"bound options: {name} is {getattr(self, name)}, wanted at least 1")
+        if self.iterations < 0:
+            raise InputError(f"bound options: iterations is {self.iterations}, wanted 0 or more")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate) and 0 < self.decay <= 1):
+            raise InputError(
+                f"bound options: learning_rate {self.learning_rate} and decay {self.decay}, wanted > 0 and in (0, 1]"
+            )

@@ -74,7 +74,7 @@ class Call:
     @property
     def title(self) -> str:
         """How messages name this node."""
-        return f"{self.path}: node '{self.name}' ({self.op_type}, opset {self.opset})"
+        return f"{self.path}: node {self.name!r} ({self.op_type}, opset {self.opset})"
 
     def unsupported(self, reason: str) -> UnsupportedOpError:
         """An error that names this node and says why it does not fit."""
@@ -139,10 +139,10 @@ class Call:
         """
         array = self.constant(index)
         if array.dtype != np.float32:
-            raise self.unsupported(f"'{self.input_names[index]}' is {array.dtype}, wanted float32 weights")
+            raise self.unsupported(f"{self.input_names[index]!r} is {array.dtype}, wanted float32 weights")
         if not np.isfinite(array).all():
             raise ImportedNetworkError(
-                f"{self.title}: '{self.input_names[index]}' holds NaN or infinity, wanted finite weights"
+                f"{self.title}: {self.input_names[index]!r} holds NaN or infinity, wanted finite weights"
             )
         return frozen32(array)
 

@@ -19,6 +19,7 @@ from verifier.network import (
     Subtract,
 )
 from verifier.onnx_import.call import Call, Traced, frozen32
+from verifier.onnx_import.source import type_name
 
 
 def _aligned(call: Call, index: int, value: Traced) -> Float32[np.ndarray, "..."]:
@@ -146,8 +147,9 @@ def cast(call: Call) -> Traced:
     """Cast from float32 to float32."""
     target = call.integer("to", 0)
     if target != onnx.TensorProto.FLOAT:
-        name = onnx.TensorProto.DataType.Name(target)
-        raise call.unsupported(f"casts values that depend on the image to {name}; only float32 is supported")
+        raise call.unsupported(
+            f"casts values that depend on the image to {type_name(target)}; only float32 is supported"
+        )
     return call.traced(0)
 
 

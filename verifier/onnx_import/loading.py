@@ -42,7 +42,7 @@ def load_network_bytes(data: bytes, name: str) -> Network:
     scores = _walk(source, tail, graph)
     check_axis(source, tail)
     if not isinstance(scores, Traced):
-        raise ImportedNetworkError(f"{name}: the scores '{tail.scores}' do not depend on the image")
+        raise ImportedNetworkError(f"{name}: the scores {tail.scores!r} do not depend on the image")
     if len(scores.shape) != 1 or scores.shape[0] < 2:
         raise ImportedNetworkError(
             f"{name}: the scores have shape {(1, *scores.shape)}, wanted (batch, labels) with 2 labels or more"
@@ -75,16 +75,21 @@ def _refuse_unknown_ops(source: Source, tail: Tail) -> None:
 
 
 def _walk(source: Source, tail: Tail, graph: GraphBuilder) -> Known:
-    known: dict[str, Known] = {
-        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in source.model.graph.initializer
-    }
+    known: dict[str, Known] = {tensor.name: _array(source, tensor) for tensor in source.model.graph.initializer}
     known[source.input_name] = Traced(0, source.input_shape)
     for index, node in _needed(source, tail).items():
         inputs = tuple(_look_up(source, known, node, index, name) for name in node.input)
         known.update(_outputs(source, graph, node, index, inputs))
     if tail.scores not in known:
-        raise ImportedNetworkError(f"{source.path}: no node produces the scores '{tail.scores}'")
+        raise ImportedNetworkError(f"{source.path}: no node produces the scores {tail.scores!r}")
     return known[tail.scores]
+
+
+def _array(source: Source, tensor: onnx.TensorProto) -> np.ndarray:
+    try:
+        return onnx.numpy_helper.to_array(tensor)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImportedNetworkError(f"{source.path}: weight {tensor.name!r} is damaged: {first_line(error)}") from error
 
 
 def _look_up(source: Source, known: Mapping[str, Known], node: onnx.NodeProto, index: int, name: str) -> Known | None:
@@ -92,7 +97,7 @@ def _look_up(source: Source, known: Mapping[str, Known], node: onnx.NodeProto, i
         return None
     if name not in known:
         raise UnsupportedOpError(
-            f"{source.path}: {node_title(node, index, source.opset)} reads '{name}', a second output that is not supported"
+            f"{source.path}: {node_title(node, index, source.opset)} reads {name!r}, a second output that is not supported"
         )
     return known[name]
 

@@ -39,7 +39,7 @@ def check_replay(network: Network, source: Source, tail: Tail) -> None:
         if value.shape[1:] != network.value_shape(index):
             name = network.nodes[index - 1].name
             raise ReplayMismatchError(
-                f"{network.path}: node '{name}' evaluates to shape {value.shape[1:]}, "
+                f"{network.path}: node {name!r} evaluates to shape {value.shape[1:]}, "
                 f"its network node says {network.value_shape(index)}; please report this file"
             )
     if not (np.isfinite(exact[-1]).all() and np.isfinite(single[-1]).all()):

@@ -49,7 +49,7 @@ def read_bytes(path: Path) -> bytes:
 
 def node_title(node: onnx.NodeProto, index: int, opset: int) -> str:
     """How messages name a node: its name (or type and index), its type and the opset."""
-    return f"node '{node_name(node, index)}' ({node.op_type}, opset {opset})"
+    return f"node {node_name(node, index)!r} ({node.op_type}, opset {opset})"
 
 
 def node_name(node: onnx.NodeProto, index: int) -> str:
@@ -90,6 +90,12 @@ def check_model(source: Source) -> None:
         raise ImportedNetworkError(f"{source.path}: not a valid ONNX model: {first_line(error)}") from error
 
 
+def type_name(element: int) -> str:
+    """An ONNX element type in words, such as 'double'; its number where ONNX gives it no name."""
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    return str(names.get(element, f"of unknown type {element}"))
+
+
 def _opset(model: onnx.ModelProto, path: str) -> int:
     versions = [entry.version for entry in model.opset_import if entry.domain in _DEFAULT_DOMAINS]
     if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= NEWEST_OPSET:
@@ -105,7 +111,7 @@ def _check_domains(model: onnx.ModelProto, path: str, opset: int) -> None:
     for index, node in enumerate(model.graph.node):
         if node.domain not in _DEFAULT_DOMAINS:
             raise UnsupportedOpError(
-                f"{path}: {node_title(node, index, opset)} belongs to the domain '{node.domain}'; "
+                f"{path}: {node_title(node, index, opset)} belongs to the domain {node.domain!r}; "
                 "only standard ONNX operations are supported"
             )
 
@@ -116,7 +122,7 @@ def _check_data(model: onnx.ModelProto, path: str) -> None:
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ImportedNetworkError(
-                f"{path}: weight '{tensor.name}' lies in another file; save the network as one file "
+                f"{path}: weight {tensor.name!r} lies in another file; save the network as one file "
                 "(onnx.save(onnx.load(path), new_path), or torch.onnx.export(..., external_data=False))"
             )
 
@@ -124,8 +130,9 @@ def _check_data(model: onnx.ModelProto, path: str) -> None:
 def _tensor_type(value: onnx.ValueInfoProto, what: str, path: str) -> onnx.TypeProto.Tensor:
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or tensor.elem_type != onnx.TensorProto.FLOAT:
-        got = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise ImportedNetworkError(f"{path}: {what} '{value.name}' is {got}, wanted a float32 tensor (ONNX 'float')")
+        raise ImportedNetworkError(
+            f"{path}: {what} {value.name!r} is {type_name(tensor.elem_type)}, wanted a float32 tensor (ONNX 'float')"
+        )
     return tensor
 
 
@@ -133,18 +140,18 @@ def _image_input(graph: onnx.GraphProto, path: str) -> tuple[str, tuple[int, ...
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs) or "none"
+        names = ", ".join(repr(value.name)[1:-1] for value in inputs) or "none"
         raise ImportedNetworkError(f"{path}: got {len(inputs)} inputs ({names}), wanted one, the image")
     tensor = _tensor_type(inputs[0], "input", path)
     if not tensor.HasField("shape"):
         raise ImportedNetworkError(
-            f"{path}: input '{inputs[0].name}' has no shape, wanted (batch, ...) with fixed sizes"
+            f"{path}: input {inputs[0].name!r} has no shape, wanted (batch, ...) with fixed sizes"
         )
     sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in tensor.shape.dim]
     text = ", ".join("?" if size is None else str(size) for size in sizes)
     if len(sizes) < 2 or sizes[0] not in (None, 1) or any(size is None or size < 1 for size in sizes[1:]):
         raise ImportedNetworkError(
-            f"{path}: input '{inputs[0].name}' has shape ({text}), wanted (batch, ...) where batch is 1 or dynamic "
+            f"{path}: input {inputs[0].name!r} has shape ({text}), wanted (batch, ...) where batch is 1 or dynamic "
             "and all other sizes are fixed"
         )
     return inputs[0].name, tuple(int(size) for size in sizes[1:] if size is not None)
@@ -152,7 +159,7 @@ def _image_input(graph: onnx.GraphProto, path: str) -> tuple[str, tuple[int, ...
 
 def _score_output(graph: onnx.GraphProto, path: str) -> str:
     if len(graph.output) != 1:
-        names = ", ".join(value.name for value in graph.output)
+        names = ", ".join(repr(value.name)[1:-1] for value in graph.output)
         raise ImportedNetworkError(f"{path}: got {len(graph.output)} outputs ({names}), wanted one, the scores")
     _tensor_type(graph.output[0], "output", path)
     return graph.output[0].name

@@ -80,7 +80,7 @@ UNSUPPORTED: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "weights of another type": (
         row(node("Cast", "w", "v", to=TensorProto.DOUBLE), node("Cast", "image", "i", to=TensorProto.DOUBLE),
             node("MatMul", "i v", "d"), node("Cast", "d", "scores", to=TensorProto.FLOAT), weights=W),
-        ("casts", "DOUBLE"),
+        ("casts", "double"),
     ),
     "3-D convolution": (
         model_bytes(
@@ -179,6 +179,13 @@ def batch_of(size: int) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
+def typed(element: int) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.elem_type = element
+
+    return change
+
+
 def second(kind: str) -> Callable[[onnx.ModelProto], None]:
     def change(model: onnx.ModelProto) -> None:
         getattr(model.graph, kind).append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1, 4]))
@@ -207,6 +214,15 @@ BAD: dict[str, tuple[bytes, str]] = {
     "double": (
         model_bytes([node("Identity", "image", "scores")], (4,), element=TensorProto.DOUBLE),
         "input 'image' is double, wanted a float32",
+    ),
+    "a type from the future": (changed(typed(99)), "input 'image' is of unknown type 99"),
+    "weights of another size": (
+        changed(lambda model: model.graph.initializer[0].dims.append(2)),
+        "w",
+    ),
+    "weights of a type from the future": (
+        changed(lambda model: setattr(model.graph.initializer[0], "data_type", 99)),
+        "w",
     ),
     "unknown height": (
         model_bytes([node("Flatten", "image", "scores")], (1, "height", 4)),
@@ -255,6 +271,11 @@ def test_custom_domain_is_refused_by_node() -> None:
 def test_nameless_nodes_are_named_by_type_and_index() -> None:
     nodes = [helper.make_node("Relu", ["image"], ["r"]), helper.make_node("Erf", ["r"], ["scores"])]
     refused(row(*nodes), UnsupportedOpError, "node 'Erf_1' (Erf")
+
+
+def test_messages_stay_one_line_whatever_the_names() -> None:
+    nodes = [helper.make_node("Erf", ["image"], ["scores"], name="two\nlines")]
+    refused(row(*nodes), UnsupportedOpError, r"node 'two\nlines' (Erf")
 
 
 def test_missing_file_and_folder_are_refused(tmp_path) -> None:

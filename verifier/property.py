@@ -49,6 +49,13 @@ class Property:
         """The number of labels of the scores it reads."""
         return int(self.coefficients.shape[1])
 
+    @property
+    def is_ranking(self) -> bool:
+        """Whether every form compares two scores, F_a - F_b up to a factor > 0: then only the order of the scores matters."""
+        rows = self.coefficients
+        compares_two = ((rows != 0.0).sum(axis=1) == 2).all() and (rows.max(axis=1) == -rows.min(axis=1)).all()
+        return bool(compares_two and not self.offsets.any())
+
     def forms(self, scores: Float[np.ndarray, "*batch labels"]) -> Float[np.ndarray, "*batch forms"]:
         """The linear forms at each score row."""
         return np.asarray(scores, dtype=np.float64) @ self.coefficients.T + self.offsets

@@ -53,23 +53,26 @@ app = typer.Typer(
 )
 
 
-@app.callback(invoke_without_command=True)
+def _print_version(is_wanted: bool) -> bool:
+    if is_wanted:
+        import aureole
+
+        typer.echo(aureole.__version__)
+        raise typer.Exit
+    return is_wanted
+
+
+@app.callback()
 def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log what happens to stderr.")] = False,
 ) -> None:
     """Decides, soundly, which labels of a multi-label classifier survive a region of perturbed images."""
     import logging
 
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="aureole: %(name)s: %(message)s")
-    if version:
-        import aureole
-
-        typer.echo(aureole.__version__)
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        raise typer.BadParameter("a command is missing; see aureole --help")
 
 
 @app.command()

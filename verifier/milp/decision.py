@@ -4,10 +4,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
-from math import comb
 
 import numpy as np
+from jaxtyping import Float
 
 from verifier.bounds.results import NodeBounds, RegionBounds
 from verifier.certificate import TrustedClaim
@@ -15,15 +14,26 @@ from verifier.deadline import Deadline
 from verifier.milp.encoding import Encoding, Form, encode
 from verifier.milp.evidence import Evidence, Point
 from verifier.milp.options import MilpOptions, MilpOutcome, MilpStatus
+from verifier.milp.plan import Plan, Subset, make_plan
 from verifier.milp.settle import Settled, Settlement, settle
 from verifier.milp.solvers.answer import MilpSolver
 from verifier.milp.solvers.registry import pick_solver
 from verifier.milp.tightening import LpTightener
-from verifier.milp.topk import Forms, SubsetPrograms, TopKModel, form_interval, forms_of, single_model, subset_model
+from verifier.milp.topk import (
+    Forms,
+    FormVector,
+    SubsetPrograms,
+    TopKModel,
+    form_interval,
+    forms_of,
+    single_model,
+    subset_model,
+)
 from verifier.property import Property
 
 _LOG = logging.getLogger(__name__)
-Subset = tuple[int, ...]
+_ROUNDS = 3
+Seeds = Float[np.ndarray, "n inputs"]
 
 
 def decide(
@@ -35,6 +45,7 @@ def decide(
     on_witness: Callable[[Point], bool],
     deadline: Deadline,
     solver: MilpSolver | None = None,
+    on_seeds: Callable[[Seeds], Point | None] | None = None,
 ) -> MilpOutcome:
     """Whether some point of the box brings `count` forms of an open subset to >= 0.
 
@@ -52,6 +63,8 @@ def decide(
         on_witness: The replay: True iff it accepts a point as a violation.
         deadline: When to stop.
         solver: Used instead of the one that `options.solver` names.
+        on_seeds: An attack, tried once between the linear programs and the first mixed-integer model: from the linear
+            programs' optima to a point that `on_witness` accepts, or None.
 
     Raises:
         InputError: An unknown solver.
@@ -64,8 +77,9 @@ def decide(
     scale = float(np.max(np.abs(upper), initial=1.0, where=np.isfinite(upper)))
     slack = chosen_options.proof_slack * scale
     evidence = Evidence(region, prop, on_witness, 2.0 * max(slack, 1e-6 * scale))
-    plan = _plan(prop, open_subsets, upper >= -slack, chosen_options)
-    return _Run(region, prop, chosen_options, chosen_solver, deadline, slack, evidence).decide(plan, upper)
+    plan = make_plan(prop, open_subsets, upper, -slack, chosen_options)
+    run = _Run(region, prop, chosen_options, chosen_solver, deadline, slack, evidence, on_seeds)
+    return run.decide(plan, upper)
 
 
 def tighten_region(region: RegionBounds, deadline: Deadline) -> RegionBounds:
@@ -81,27 +95,6 @@ def tighten_region(region: RegionBounds, deadline: Deadline) -> RegionBounds:
     return replace(region, node_bounds=encoding.node_bounds, unstable_units=encoding.undecided)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What to settle: the listed subsets one by one, or (subsets None) `count` of the members in one model."""
-
-    members: Subset
-    subsets: tuple[Subset, ...] | None
-
-
-def _plan(prop: Property, open_subsets: Sequence[Subset] | None, can_reach: np.ndarray, options: MilpOptions) -> _Plan:
-    if open_subsets:
-        listed: tuple[Subset, ...] | None = tuple(tuple(s) for s in open_subsets if all(can_reach[list(s)]))
-        members = tuple(sorted({form for subset in listed or () for form in subset}))
-    else:
-        members = tuple(np.flatnonzero(can_reach).tolist())
-        few = comb(len(members), prop.count) <= options.subset_cap
-        listed = tuple(combinations(members, prop.count)) if few else None
-    if listed and (not options.pipeline or len(listed) > options.subset_cap):
-        listed = None
-    return _Plan(members, listed)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
     """One call of `decide`: everything its steps share."""
@@ -113,20 +106,21 @@ class _Run:
     deadline: Deadline
     slack: float
     evidence: Evidence
+    on_seeds: Callable[[Seeds], Point | None] | None
 
-    def decide(self, plan: _Plan, upper: np.ndarray) -> MilpOutcome:
+    def decide(self, plan: Plan, upper: FormVector) -> MilpOutcome:
         if plan.subsets == ():
-            return self._refuted(-self.slack, [], "the bounds of the forms leave no subset open")
-        start = float(np.sort(upper)[-self.prop.count])
+            return self._refuted(plan.excluded, [], "the bounds of the forms leave no subset open")
         if self.evidence.witness is not None:
             return self._witness([], "the middle of the box")
         relaxed = self._encode(Form.RELAXED, self.region.node_bounds)
         if relaxed is None:
-            return self._undecided(start, plan.subsets or (), [], "the time limit was reached while encoding")
+            best = float(np.sort(upper)[-self.prop.count])
+            return self._undecided(best, plan.subsets or (), [], "the time limit was reached while encoding")
         forms = forms_of(relaxed, self.prop)
         if plan.subsets is None:
-            return self._single(plan.members, forms, start)
-        return self._pipeline(plan, forms, start)
+            return self._single(plan, forms)
+        return self._pipeline(plan, forms)
 
     def _encode(self, form: Form, bounds: NodeBounds) -> Encoding | None:
         seconds = self.options.tightening_seconds
@@ -137,27 +131,36 @@ class _Run:
 
     # The pipeline: linear programs of the subsets, then one model for each that survives.
 
-    def _pipeline(self, plan: _Plan, forms: Forms, start: float) -> MilpOutcome:
+    def _pipeline(self, plan: Plan, forms: Forms) -> MilpOutcome:
         subsets = plan.subsets or ()
-        bounds = self._subset_bounds(SubsetPrograms(forms, plan.members), subsets, start)
-        if self.evidence.witness is not None:
-            return self._witness([], "a linear relaxation's optimum")
+        bounds = self._subset_bounds(SubsetPrograms(forms, plan.members), forms, subsets)
+        if self._found_early(not all(bounds[s] < -self.slack for s in subsets)):
+            return self._witness([], "from a linear relaxation's optimum")
         pending = sorted((s for s in subsets if bounds[s] >= -self.slack), key=lambda s: -bounds[s])
         note = f"linear programs refuted {len(subsets) - len(pending)} of {len(subsets)} subsets"
         if not pending:
-            return self._refuted(max(bounds.values()), [], note)
+            return self._refuted(max(plan.excluded, *bounds.values()), [], note)
         exact = self._encode(Form.EXACT, forms.encoding.node_bounds)
         if exact is None:
             return self._undecided(max(bounds.values()), tuple(pending), [], f"{note}; the time limit was reached")
+        bounds[()] = plan.excluded
         return self._settle_subsets(pending, bounds, forms_of(exact, self.prop), note)
 
+    def _found_early(self, is_open: bool) -> bool:
+        """Whether there is a witness before any mixed-integer model; the attack is tried if something is open."""
+        if self.evidence.witness is None and is_open and self.on_seeds is not None and not self.deadline.has_expired:
+            point = self.on_seeds(self.evidence.seeds())
+            if point is not None:
+                self.evidence.add(point)
+        return self.evidence.witness is not None
+
     def _subset_bounds(
-        self, programs: SubsetPrograms, subsets: tuple[Subset, ...], start: float
+        self, programs: SubsetPrograms, forms: Forms, subsets: tuple[Subset, ...]
     ) -> dict[Subset, float]:
-        bounds = dict.fromkeys(subsets, start)
+        bounds = {subset: float(forms.upper[list(subset)].min()) for subset in subsets}
         for subset in subsets:
             bound, point = programs.maximise(subset, self.deadline)
-            bounds[subset] = min(bound, start)
+            bounds[subset] = min(bound, bounds[subset])
             if point is not None and self.evidence.add(point):
                 break
             self.evidence.check(subset, bounds[subset], "linear programs")
@@ -167,12 +170,18 @@ class _Run:
         self, pending: list[Subset], bounds: dict[Subset, float], forms: Forms, note: str
     ) -> MilpOutcome:
         answers: list[Settled] = []
+        left: list[Subset] = []
         near_ties: list[Subset] = []
-        for _ in range(2):  # What quick subsets leave of their share of the time goes to the slow ones.
-            left = []
-            for position, subset in enumerate(pending):
-                share = self.deadline.within(self.deadline.remaining() / (len(pending) - position))
-                settled = self._settle(partial(subset_model, forms, subset), subset, share)
+        share = 0.0
+        for _ in range(_ROUNDS):
+            chosen = pending[: self._affordable(len(pending), 2.0 * share)]
+            left = pending[len(chosen) :]
+            if not chosen:
+                break
+            share = self.deadline.remaining() / len(chosen)
+            for position, subset in enumerate(chosen):
+                until = self.deadline.within(self.deadline.remaining() / (len(chosen) - position))
+                settled = self._settle(partial(subset_model, forms, subset), subset, until)
                 answers.append(settled)
                 bounds[subset] = min(bounds[subset], settled.bound)
                 if settled.settlement is Settlement.WITNESS:
@@ -181,36 +190,40 @@ class _Run:
                     near_ties.append(subset)
                 elif settled.settlement is Settlement.OPEN:
                     left.append(subset)
-            pending = left
-            if not pending or self.deadline.has_expired:
-                break
+            pending = sorted(left, key=lambda subset: -bounds[subset])
         best = max(bounds.values())
-        if pending or near_ties:
-            return self._undecided(best, (*pending, *near_ties), answers, note)
+        if left or near_ties:
+            return self._undecided(best, (*left, *near_ties), answers, note)
         return self._refuted(best, answers, note)
+
+    def _affordable(self, subsets: int, seconds: float) -> int:
+        """How many subsets can have that much time each: quick ones leave their share to the slow ones, doubled at least."""
+        remaining = self.deadline.remaining()
+        if remaining == 0.0:
+            return 0
+        return subsets if remaining >= seconds * subsets else int(remaining / seconds)
 
     # The single model of the count-th largest form.
 
-    def _single(self, members: Subset, relaxed: Forms, start: float) -> MilpOutcome:
-        programs = SubsetPrograms(relaxed, members)
-        singles = tuple((form,) for form in members)
+    def _single(self, plan: Plan, relaxed: Forms) -> MilpOutcome:
+        singles = tuple((form,) for form in plan.members)
+        bounds = self._subset_bounds(SubsetPrograms(relaxed, plan.members), relaxed, singles)
         uppers = relaxed.upper.copy()
-        for (form,), bound in self._form_bounds(programs, singles).items():
+        for (form,), bound in bounds.items():
             uppers[form] = min(uppers[form], bound)
-        if self.evidence.witness is not None:
-            return self._witness([], "a linear relaxation's optimum")
-        open_members = [form for form in members if uppers[form] >= -self.slack]
-        best = min(start, float(np.sort(uppers[list(members)])[-self.prop.count]))
-        note = f"one model over {len(open_members)} open forms"
+        open_members = [form for form in plan.members if uppers[form] >= -self.slack]
+        best = max(plan.excluded, float(np.sort(uppers[list(plan.members)])[-self.prop.count]))
+        if self._found_early(len(open_members) >= self.prop.count):
+            return self._witness([], "from a linear relaxation's optimum")
         if len(open_members) < self.prop.count:
             return self._refuted(best, [], "linear programs left fewer open forms than the property counts")
+        note = f"one model over {len(open_members)} open forms"
         exact = self._encode(Form.EXACT, relaxed.encoding.node_bounds)
         if exact is None:
             return self._undecided(best, (), [], f"{note}; the time limit was reached")
         forms = replace(forms_of(exact, self.prop), upper=uppers)
-        make = partial(single_model, forms, open_members, self.prop.count)
-        settled = self._settle(make, None, self.deadline)
-        best = min(best, settled.bound)
+        settled = self._settle(partial(single_model, forms, open_members, self.prop.count), None, self.deadline)
+        best = min(best, max(plan.excluded, settled.bound))
         match settled.settlement:
             case Settlement.WITNESS:
                 return self._witness([settled], note)
@@ -218,9 +231,6 @@ class _Run:
                 return self._refuted(best, [settled], note)
             case Settlement.NEAR_TIE | Settlement.OPEN:
                 return self._undecided(best, (), [settled], note)
-
-    def _form_bounds(self, programs: SubsetPrograms, singles: tuple[Subset, ...]) -> dict[Subset, float]:
-        return self._subset_bounds(programs, singles, np.inf)
 
     def _settle(self, make_model: Callable[[float], TopKModel], subset: Subset | None, deadline: Deadline) -> Settled:
         settled = settle(

@@ -80,7 +80,7 @@ def _answer(program: Any, columns: Any, model: MilpModel, label: str) -> SolveRe
         codes.TIME_LIMIT: SolveStatus.TIME_LIMIT,
         codes.INTERRUPTED: SolveStatus.TIME_LIMIT,
     }.get(program.Status, SolveStatus.UNKNOWN)
-    detail = f"Gurobi status {program.Status}"
+    detail = f"{status.value} (Gurobi status {program.Status})"
     bound = float(program.ObjBound) if status is not SolveStatus.INFEASIBLE and _has(program, "ObjBound") else np.inf
     bound = bound if abs(bound) < 1e99 else np.inf
     if status is SolveStatus.INFEASIBLE or program.SolCount == 0:

@@ -68,7 +68,7 @@ def _answer(highs: Any, model: MilpModel, label: str) -> SolveResult:
     info = highs.getInfo()
     raw = info.mip_dual_bound if model.binaries else info.objective_function_value
     bound = -raw if np.isfinite(raw) and (model.binaries or status is SolveStatus.OPTIMAL) else np.inf
-    detail = highs.modelStatusToString(said)
+    detail = "stopped at the deadline" if status is SolveStatus.TIME_LIMIT else highs.modelStatusToString(said)
     has_solution = info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible)
     if status in (SolveStatus.INFEASIBLE, SolveStatus.ERROR) or not has_solution:
         return without_solution(label, status, detail, bound)

@@ -100,6 +100,8 @@ def _label(solver: MilpSolver) -> str:
 def pick_solver(name: str = AUTO) -> MilpSolver:
     """The solver of that name; "auto" is Gurobi where its licence accepts the model, otherwise HiGHS, then CBC.
 
+    "gurobi" hands models that its licence declines to HiGHS; every answer names who gave it, and why.
+
     Raises:
         InputError: Unknown name.
         SolverUnavailableError: Known but not usable here.
@@ -114,7 +116,8 @@ def pick_solver(name: str = AUTO) -> MilpSolver:
         raise SolverUnavailableError(
             f"solver {name!r}: {info.licence}; wanted one of {', '.join([AUTO, *known])}; to get it: {info.how_to_get}"
         )
-    return _MAKERS[known[name]]()
+    made = _MAKERS[known[name]]()
+    return FallbackSolver((made, HighsSolver())) if known[name] is SolverName.GUROBI else made
 
 
 def available_solvers() -> list[SolverInfo]:

@@ -10,7 +10,7 @@ from verifier.errors import InputError
 from verifier.region import Box, check_image, frozen
 
 
-def layer_distances(pixels: Bool[np.ndarray, "height width"]) -> Int[np.ndarray, "height width"]:
+def layer_distances(pixels: np.ndarray) -> Int[np.ndarray, "height width"]:
     """The Chebyshev distance max(|i-i'|, |j-j'|) of every pixel to the nearest marked one (Mour 2023).
 
     Raises:
@@ -39,9 +39,10 @@ class LayeredNeighbourhood:
         epsilons: float64 (layers,), each in [0, 1], one per distance 0..r where r is the largest distance in the image.
     """
 
-    image: Float[np.ndarray, "channels height width"]
-    pixels: Bool[np.ndarray, "height width"]
-    epsilons: Float[np.ndarray, " layers"]
+    # Shapes are checked below, with a message.
+    image: Float[np.ndarray, "..."]
+    pixels: Bool[np.ndarray, "..."]
+    epsilons: Float[np.ndarray, "..."]
 
     def __post_init__(self) -> None:
         image = check_image(self.image)

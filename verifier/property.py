@@ -24,8 +24,9 @@ class Property:
     """
 
     name: str
-    coefficients: Float[np.ndarray, "forms labels"]
-    offsets: Float[np.ndarray, " forms"]
+    # Shapes are checked below, with a message.
+    coefficients: Float[np.ndarray, "..."]
+    offsets: Float[np.ndarray, "..."]
     count: int
 
     def __post_init__(self) -> None:

@@ -11,7 +11,6 @@ gradient 0 at its bounds since torch 2.14, and CROWN's slopes start on theirs.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -118,7 +117,7 @@ class RowProblem:
     upper: Tensor
 
     @classmethod
-    def of(cls, graph: TorchGraph, known: Mapping[int, Interval], lower: Tensor, upper: Tensor) -> Self:
+    def of(cls, graph: TorchGraph, known: Mapping[int, Interval], lower: Tensor, upper: Tensor) -> "RowProblem":
         """The problem over boxes [lower, upper], (batch, inputs), with bounds of every nonlinear node's input."""
         relaxed = relaxations(graph, known)
         free = {index: relaxation.undecided.any(0).nonzero().squeeze(-1) for index, relaxation in relaxed.items()}

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from verifier.bounds.backward import relaxations
 from verifier.bounds.graph import TorchGraph, torch_graph
@@ -23,13 +24,28 @@ _log = logging.getLogger(__name__)
 _ENTRIES_PER_CHUNK = 4_000_000
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """Everything an analysis of one region found.
+
+    Attributes:
+        known: The interval (1, size) of every value.
+        planes: CROWN's planes of every ReLU and Max node.
+        refined: By value, the entries whose lower, and those whose upper bound is CROWN's rather than the interval's.
+    """
+
+    known: dict[int, Interval]
+    planes: dict[int, Planes]
+    refined: dict[int, tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]]]
+
+
 def crown_interval(
     canonical: CanonicalNetwork,
     planes: Mapping[int, Planes],
     value: int,
     entries: Int[np.ndarray, " n"],
-    lower: Vector,
-    upper: Vector,
+    lower: Float[np.ndarray, " inputs"],
+    upper: Float[np.ndarray, " inputs"],
 ) -> tuple[Vector, Vector]:
     """CROWN's lower and upper bounds of some entries of a value over the box."""
     rows = units(entries, canonical.value_size(value))
@@ -64,28 +80,51 @@ def _entries_to_refine(graph: TorchGraph, value: int, interval: Interval) -> Int
     return np.flatnonzero(needed.numpy())
 
 
-def _refined(
-    graph: TorchGraph, planes: Mapping[int, Planes], value: int, known: Mapping[int, Interval], deadline: Deadline
-) -> Interval:
-    """The interval of a value intersected with CROWN's bounds where they can matter; as it was, once time is up."""
+def _refine(graph: TorchGraph, analysis: Analysis, value: int, deadline: Deadline) -> None:
+    """Intersects the interval of a value with CROWN's bounds where they can matter; leaves it be once time is up."""
+    known = analysis.known
     entries = _entries_to_refine(graph, value, known[value])
     lower, upper = (part[0].numpy() for part in known[0])
     tight = known[value][0].clone(), known[value][1].clone()
     chunk = max(64, _ENTRIES_PER_CHUNK // max(graph.canonical.value_size(v) for v in range(value + 1)))
-    for start in range(0, len(entries), chunk):
-        if deadline.has_expired:
-            _log.info("time is up: value %d keeps interval bounds for %d entries", value, len(entries) - start)
-            break
-        part = entries[start : start + chunk]
-        found = crown_interval(graph.canonical, planes, value, part, lower, upper)
+    done = 0
+    while done < len(entries) and not deadline.has_expired:
+        part = entries[done : done + chunk]
+        found = crown_interval(graph.canonical, analysis.planes, value, part, lower, upper)
         for side, array in zip(tight, found, strict=True):
             side[0, part] = torch.from_numpy(array)
-    return intersect(known[value], tight)
+        done += len(part)
+    if done < len(entries):
+        _log.info("time is up: value %d keeps interval bounds for %d entries", value, len(entries) - done)
+    tighter = tight[0] > known[value][0], tight[1] < known[value][1]
+    analysis.refined[value] = np.flatnonzero(tighter[0][0].numpy()), np.flatnonzero(tighter[1][0].numpy())
+    known[value] = intersect(known[value], tight)
 
 
 def count_unstable(graph: TorchGraph, known: Mapping[int, Interval]) -> int:
     """The ReLUs and windows that the bounds leave undecided."""
     return sum(int(relaxation.undecided.sum()) for relaxation in relaxations(graph, known).values())
+
+
+def analyse_values(canonical: CanonicalNetwork, box: Box, *, options: BoundOptions, deadline: Deadline) -> Analysis:
+    """Intervals of all values over the box; see `analyse_region`."""
+    if box.lower.size != canonical.input_size:
+        raise InputError(f"region: got {box.lower.size} entries, wanted the network's input, {canonical.input_size}")
+    graph = torch_graph(canonical)
+    known: dict[int, Interval] = {0: (graph.tensor(box.lower.reshape(1, -1)), graph.tensor(box.upper.reshape(1, -1)))}
+    analysis = Analysis(known, {}, {})
+    wanted = {*canonical.nonlinear_inputs(), canonical.output}
+    for index, node in enumerate(canonical.nodes):
+        value = index + 1
+        if isinstance(node, Affine):
+            known[value] = _affine_interval(canonical, index, node, known)
+        else:
+            relaxation = relax(graph.windows[index], *known[node.input])
+            analysis.planes[index] = crown_planes(relaxation, canonical.value_size(node.input))
+            known[value] = relaxation.least, relaxation.most
+        if value in wanted and analysis.planes and options.method is not BoundMethod.INTERVAL:
+            _refine(graph, analysis, value, deadline)
+    return analysis
 
 
 def analyse_region(
@@ -101,30 +140,20 @@ def analyse_region(
 
     Soundness: every bound holds at every point of the box, up to float64 rounding.
     """
-    options, deadline = options or BoundOptions(), deadline or Deadline()
-    if box.lower.size != canonical.input_size:
-        raise InputError(f"region: got {box.lower.size} entries, wanted the network's input, {canonical.input_size}")
-    graph = torch_graph(canonical)
-    known: dict[int, Interval] = {0: (graph.tensor(box.lower.reshape(1, -1)), graph.tensor(box.upper.reshape(1, -1)))}
-    planes: dict[int, Planes] = {}
-    wanted = {*canonical.nonlinear_inputs(), canonical.output}
-    for index, node in enumerate(canonical.nodes):
-        value = index + 1
-        if isinstance(node, Affine):
-            known[value] = _affine_interval(canonical, index, node, known)
-        else:
-            relaxation = relax(graph.windows[index], *known[node.input])
-            planes[index] = crown_planes(relaxation, canonical.value_size(node.input))
-            known[value] = relaxation.least, relaxation.most
-        if value in wanted and planes and options.method is not BoundMethod.INTERVAL:
-            known[value] = _refined(graph, planes, value, known, deadline)
+    found = analyse_values(canonical, box, options=options or BoundOptions(), deadline=deadline or Deadline())
+    return region_bounds(canonical, box, found)
+
+
+def region_bounds(canonical: CanonicalNetwork, box: Box, analysis: Analysis) -> RegionBounds:
+    """The part of an analysis that properties need."""
+    wanted = {value: analysis.known[value] for value in (*canonical.nonlinear_inputs(), canonical.output)}
     return RegionBounds(
         canonical,
         frozen(box.lower.ravel()),
         frozen(box.upper.ravel()),
         NodeBounds(
-            {value: known[value][0][0].numpy() for value in wanted},
-            {value: known[value][1][0].numpy() for value in wanted},
+            {value: lower[0].numpy() for value, (lower, _) in wanted.items()},
+            {value: upper[0].numpy() for value, (_, upper) in wanted.items()},
         ),
-        count_unstable(graph, {value: known[value] for value in wanted}),
+        count_unstable(torch_graph(canonical), wanted),
     )

@@ -1,6 +1,6 @@
 """One interface over bound engines, so that callers can choose one and compare two."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from verifier.bounds.crown import analyse_region
 from verifier.bounds.options import BoundOptions
@@ -12,6 +12,7 @@ from verifier.property import Property
 from verifier.region import Box
 
 
+@runtime_checkable
 class BoundEngine(Protocol):
     """Bounds regions, then properties over them. Soundness: what `bound` calls robust is, up to the claims it names as trusted."""
 

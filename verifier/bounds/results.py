@@ -19,8 +19,8 @@ class NodeBounds:
         lower, upper: By value index: every value a ReLU or Max reads, and the scores. float64, read-only.
     """
 
-    lower: Mapping[int, Vector]
-    upper: Mapping[int, Vector]
+    lower: Mapping[int, Float[np.ndarray, "_"]]
+    upper: Mapping[int, Float[np.ndarray, "_"]]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lower", {key: frozen(array) for key, array in self.lower.items()})

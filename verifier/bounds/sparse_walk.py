@@ -17,7 +17,7 @@ from verifier.canonical import Affine, CanonicalNetwork, DenseMap, Vector
 
 _DENSE_FILL = 0.1
 
-Dense = Float[np.ndarray, "rows n"]
+Dense = Float[np.ndarray, "_ _"]
 Rows = sparse.csr_array | Dense
 
 
@@ -63,9 +63,15 @@ def units(entries: Int[np.ndarray, " n"], size: int) -> sparse.csr_array:
 
 
 def upper_planes(
-    canonical: CanonicalNetwork, planes: Mapping[int, Planes], value: int, rows: Rows
-) -> tuple[Rows, Vector]:
+    canonical: CanonicalNetwork,
+    planes: Mapping[int, Planes],
+    value: int,
+    rows: Rows,
+    record: dict[int, Rows] | None = None,
+) -> tuple[Rows, Float[np.ndarray, " rows"]]:
     """Upper planes over the input: coefficients (rows, inputs) and constants (rows,), of rows over a value.
+
+    With a `record`, the rows over every node's value met on the way are left there, by node.
 
     Soundness: rows @ value(x) <= coefficients @ x + constants wherever the planes hold, up to rounding.
     """
@@ -75,6 +81,8 @@ def upper_planes(
         if index + 1 not in pending:
             continue
         current = _settled(pending.pop(index + 1))
+        if record is not None:
+            record[index] = current
         node = canonical.nodes[index]
         if isinstance(node, Affine):
             constants += current @ node.bias
@@ -89,7 +97,12 @@ def upper_planes(
     return pending.get(0, nothing), constants
 
 
-def concretised(coefficients: Rows, constants: Vector, lower: Vector, upper: Vector) -> Vector:
+def concretised(
+    coefficients: Rows,
+    constants: Float[np.ndarray, " rows"],
+    lower: Float[np.ndarray, " inputs"],
+    upper: Float[np.ndarray, " inputs"],
+) -> Float[np.ndarray, " rows"]:
     """The maxima of planes over the box."""
     return constants + coefficients @ (0.5 * (lower + upper)) + abs(coefficients) @ (0.5 * (upper - lower))
 
@@ -127,7 +140,7 @@ def _through_term(canonical: CanonicalNetwork, index: int, term: int, rows: Rows
     return _product(rows, canonical.matrix(index, term), _transposed(canonical, index, term))
 
 
-def _through_planes(planes: Planes, rows: Rows) -> tuple[Rows, Vector]:
+def _through_planes(planes: Planes, rows: Rows) -> tuple[Rows, Float[np.ndarray, " rows"]]:
     rising, falling = _split(rows)
     constants = rising @ planes.constant
     if isinstance(planes, MaxPlanes):

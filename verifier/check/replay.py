@@ -58,7 +58,7 @@ def replay(query: Query, image: Float[np.ndarray, "..."], found_by: str) -> Coun
         return None
     lower, upper = evaluate_enclosure(query.network, candidate)
     margin_lower, _ = margin_ends(query.property, Interval(lower, upper))
-    if not margin_lower > 0.0:
+    if not (margin_lower > 0.0 and np.isfinite(lower).all() and np.isfinite(upper).all()):
         return None
     outputs = runtime.run(query.network, candidate[None])[0]
     runtime_margin = _runtime_margin(query.property, query.network.head, outputs)

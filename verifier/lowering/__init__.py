@@ -1,5 +1,5 @@
 """The one lowering pass: from the typed graph of an ONNX file to affine maps, ReLU and Max."""
 
-from verifier.lowering.lower import lower
+from verifier.lowering.graph import lower
 
 __all__ = ["lower"]

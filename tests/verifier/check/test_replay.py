@@ -10,7 +10,7 @@ from onnx_strategies import model_bytes, node
 from verifier import check, evaluation, runtime
 from verifier.check.replay import _runtime_margin
 from verifier.errors import InputError
-from verifier.network import Dense, Head, Network, Relu
+from verifier.network import Dense, Head, MulConstant, Network, Relu
 from verifier.onnx_import import load_network_bytes
 from verifier.property import Property, keeps_thresholds, stays_in_top_k, stays_out_of_top_k
 from verifier.query import Query
@@ -137,6 +137,17 @@ def test_a_near_tie_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     near = chain((2,), Dense(np.float32([[1.0, 1.0], [1.0, 1.0]]), np.float32([0.0, 2.0**-100])), Relu())
     lie(monkeypatch, [1.0, 2.0])
     assert check.replay(Query(near, UNIT, stays_in_top_k(0, 1, 2)), np.array([0.25, 0.5]), "by hand") is None
+
+
+def test_scores_that_overflow_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Label 2 overflows even float64; the forms between labels 0 and 1 are clear all the same.
+    layers = [MulConstant(np.float32([1.0, 1.0, 3e38])) for _ in range(10)]
+    goal = Property("label 1 beats label 0", np.array([[-1.0, 1.0, 0.0]]), np.zeros(1), 1)
+    query = Query(chain((3,), *layers), Box(np.zeros(3), np.ones(3)), goal)
+    image = np.array([0.25, 0.75, 0.5])
+    assert check.margin_lower_bound(query.network, goal, image) == pytest.approx(0.5)
+    lie(monkeypatch, [0.25, 0.75, 0.0])
+    assert check.replay(query, image, "by hand") is None
 
 
 def test_evaluation_and_replay_agree_on_the_scores() -> None:

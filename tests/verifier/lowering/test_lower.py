@@ -1,12 +1,16 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from network_strategies import SEEDS, UNARY, NetworkBuilder, chain, constants, dense, images, random_network
+from onnx_strategies import network_files
 
-from verifier import canonical, evaluation
+from verifier import evaluation, runtime, torch_network
 from verifier.canonical import Affine, CanonicalNetwork, ConvolutionMap, DenseMap, Max, SparseMap
+from verifier.check import enclosure
 from verifier.errors import UnsupportedOpError
-from verifier.lowering import lower
+from verifier.lowering import lower, rules
 from verifier.network import (
     Add,
     AddConstant,
@@ -19,12 +23,14 @@ from verifier.network import (
     MaxPool,
     MulConstant,
     Network,
+    Op,
     Pad,
     Relu,
     Reshape,
     Subtract,
     Transpose,
 )
+from verifier.onnx_import import load_network_bytes
 
 RNG = np.random.default_rng(5)
 POOL = MaxPool((2, 2), (2, 2), (0, 0, 0, 0), (1, 1))
@@ -280,10 +286,7 @@ def test_refuses_a_window_of_padding_only_and_infinite_padding_by_node_name() ->
 
 
 def test_refuses_an_unknown_operation_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    from verifier.lowering import lower as function  # noqa: F401
-    from verifier.lowering.rules import RULES
-
-    monkeypatch.delitem(RULES, LeakyRelu)
+    monkeypatch.delitem(rules.RULES, LeakyRelu)
     with pytest.raises(UnsupportedOpError, match=r"'LeakyRelu0' \(LeakyRelu\).*supported: Add,"):
         lower(chain((2,), LeakyRelu(0.5)))
 
@@ -291,4 +294,20 @@ def test_refuses_an_unknown_operation_before_any_work(monkeypatch: pytest.Monkey
 def test_one_network_is_lowered_once() -> None:
     network = chain((2,), dense(RNG, (2,)))
     assert lower(network) is lower(network)
-    assert canonical.CanonicalNetwork is type(lower(network))
+    assert lower(chain((2,), *(node.op for node in network.nodes))) is not lower(network)
+
+
+def test_every_operation_has_a_rule_everywhere() -> None:
+    operations = set(get_args(Op))
+    for table in (rules.RULES, torch_network.RULES, enclosure.RULES, evaluation.RULES):
+        assert set(table) == operations
+
+
+@settings(max_examples=15)
+@given(network_files())
+def test_imported_networks_give_the_runtime_s_scores_in_canonical_form(data: bytes) -> None:
+    network = load_network_bytes(data, "drawn.onnx")
+    points = images(network, 3).astype(np.float32)
+    scores = assert_equal(network).evaluate(points.reshape(3, -1).astype(np.float64))[-1]
+    outputs = runtime.run(network, points)
+    np.testing.assert_allclose(evaluation.apply_head(network.head, scores), outputs, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,255 @@
+"""One query under investigation: its stages can be run one by one, and resumed with more time."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from jaxtyping import Float
+
+from verifier.bounds import PropertyBound, RegionBounds
+from verifier.bounds.engine import BoundEngine
+from verifier.certificate import Certificate, TrustedClaim
+from verifier.deadline import Deadline
+from verifier.errors import ContradictionError
+from verifier.milp import MilpOutcome, MilpStatus
+from verifier.query import Query
+from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
+from verifier.verify.case import Case
+from verifier.verify.falsifier import Falsifier
+from verifier.verify.outcome import Outcome, Stage, Statistics
+from verifier.verify.plan import Decide, Plan
+from verifier.verify.territory import Territory
+
+_MAXIMISERS_FOR_ATTACK = 4
+
+
+class Investigation:
+    """The search for a verdict on one query. What it hands out is frozen; it alone changes.
+
+    Attributes:
+        query: The query.
+    """
+
+    def __init__(self, query: Query, territory: Territory, plan: Plan, falsifier: Falsifier | None) -> None:
+        self.query = query
+        self._case = Case(query, territory.evidence)
+        self._territory, self._plan, self._falsifier = territory, plan, falsifier
+        self._stages: list[Stage] = []
+        self._property_bound: PropertyBound | None = None
+        self._milp: MilpOutcome | None = None
+        self._was_cut_short = False
+        self._has_polished = False
+
+    @property
+    def verdict(self) -> Robust | Vulnerable | None:
+        """The verdict, or None while the query is open."""
+        return self._case.verdict
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the query is open because a deadline cut a stage short."""
+        return self.verdict is None and self._was_cut_short
+
+    def look(self) -> None:
+        """Holds the query against points of its region that were found elsewhere.
+
+        Raises:
+            ContradictionError: One disproves what was proved here.
+        """
+        self._case.look()
+
+    def first_pass(self, starts: Float[np.ndarray, "n ..."], deadline: Deadline) -> None:
+        """Everything but the complete engine: cheap points, the cheapest bound, the attack, tighter bounds; stops once settled."""
+        self._try_points(starts, deadline)
+        for engine in self._plan.proofs[:1]:
+            self._bound(engine, deadline)
+        self._attack(self._starts(starts), deadline)
+        for engine in self._plan.proofs[1:]:
+            self._bound(engine, deadline)
+
+    def solve(self, deadline: Deadline) -> None:
+        """The complete engine, if the plan has one; may be called again with more time."""
+        if self._plan.decide is None:
+            return
+        # What cut the first pass short was its share of the time, or the limit, which the next lines ask for again.
+        self._was_cut_short = False
+        region = self._region(deadline)
+        if region is None or not self._may_go_on(deadline):
+            return
+        with self._stage("MILP") as detail:
+            self._milp = self._decide(self._plan.decide, region, deadline)
+            detail.append(f"{self._milp.status.value}, {self._milp.binaries} binaries; {self._milp.detail}")
+            self._after_milp(self._milp, deadline)
+
+    def outcome(self) -> Outcome:
+        """The verdict so far, with statistics."""
+        verdict = Unknown(self._reason(), self._case.best_bound) if self.verdict is None else self.verdict
+        bound = self._property_bound
+        statistics = Statistics(
+            stages=tuple(self._stages),
+            unstable_units=self._territory.unstable_units,
+            open_forms=None if bound is None else len(bound.open_forms),
+            open_subsets=self._open_subset_count(),
+            solver=None if self._milp is None or not self._milp.solver else self._milp.solver,
+            seconds=math.fsum(stage.seconds for stage in self._stages),
+        )
+        return Outcome(verdict, statistics)
+
+    def _reason(self) -> UnknownReason:
+        if self._case.is_tie:
+            return UnknownReason.TIE
+        if self._was_cut_short:
+            return UnknownReason.TIME_LIMIT
+        if self._case.best_margin >= 0 or (self._milp is not None and self._milp.witness is not None):
+            return UnknownReason.NOT_REPLAYED
+        return UnknownReason.INCOMPLETE if self._milp is None else UnknownReason.SOLVER_FAILED
+
+    def _open_subset_count(self) -> int | None:
+        if isinstance(self.verdict, Robust):
+            return 0
+        listed = self._open_subsets() if self._milp is None or not self._milp.open_subsets else self._milp.open_subsets
+        return None if listed is None else len(listed)
+
+    # Points and attacks.
+
+    def _try_points(self, starts: Float[np.ndarray, "n ..."], deadline: Deadline) -> None:
+        """Given starts, centre, extreme corners, and corners where the linearised margin is largest."""
+        if not self._may_go_on(deadline):
+            return
+        evidence, box = self._territory.evidence, self.query.region
+        with self._stage("points") as detail:
+            first = np.concatenate([starts, box.centre[None], box.lower[None], box.upper[None]])
+            evidence.offer_near(first, "a given point, the centre or an extreme corner")
+            self.look()
+            if self.verdict is None:
+                uphill = np.concatenate([starts[:1], box.centre[None]])
+                evidence.offer_near(evidence.climb_linearly(self.query.property, uphill), "linearised margin")
+                self.look()
+            detail.append(f"best margin {self._case.best_margin:.4g}")
+
+    def _attack(self, starts: Float[np.ndarray, "n ..."], deadline: Deadline) -> None:
+        if self._falsifier is None or not self._may_go_on(deadline):
+            return
+        with self._stage("attack") as detail:
+            candidates = self._falsifier(self.query, starts=starts, deadline=deadline)
+            refused = self._territory.evidence.offer(candidates, "attack")
+            self.look()
+            detail.append(f"best margin {self._case.best_margin:.4g}" + (f", {refused} refused" if refused else ""))
+
+    def _starts(self, starts: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "m ..."]:
+        """The best point known, the last bound's maximisers, and the given starts."""
+        point, bound, shape = self._case.best_point, self._property_bound, self.query.region.shape
+        best = np.zeros((0, *shape)) if point is None else point.image[None].astype(np.float64)
+        corners = (
+            np.zeros((0, *shape)) if bound is None else bound.minimisers[:_MAXIMISERS_FOR_ATTACK].reshape(-1, *shape)
+        )
+        return np.concatenate([best, corners, starts])
+
+    # Bounds.
+
+    def _region(self, deadline: Deadline) -> RegionBounds | None:
+        """The region's bounds; None if there is no time or no need to compute them."""
+        if self._territory.bounds is None and self._may_go_on(deadline):
+            with self._stage("analysis") as detail:
+                region = self._territory.analyse(self._plan.analysis, deadline)
+                detail.append(f"{self._plan.analysis.name}: {region.unstable_units} units unstable")
+        return self._territory.bounds
+
+    def _bound(self, engine: BoundEngine, deadline: Deadline) -> None:
+        region = self._region(deadline)
+        if region is None or not self._may_go_on(deadline):
+            return
+        with self._stage("bounds") as detail:
+            bound = engine.bound(region, self.query.property, deadline=deadline)
+            detail.append(f"{bound.engine}: {len(bound.open_forms)} forms open")
+            self._take(bound)
+            self._was_cut_short |= self.verdict is None and deadline.has_expired
+
+    def _take(self, bound: PropertyBound) -> None:
+        """Adopts a bound once it has survived its own maximisers and every point known."""
+        self._territory.evidence.offer_near(bound.minimisers, f"maximisers of {bound.engine}'s bounds")
+        self._case.look()
+        self._case.claim_bound(bound.upper, bound.engine)
+        if bound.is_robust and -math.inf < bound.upper < 0:
+            self._case.claim_robust(Certificate(bound.engine, bound.upper, _distinct(bound.trusted)))
+        if self._property_bound is None or bound.upper <= self._property_bound.upper:
+            self._property_bound = bound
+
+    def _open_subsets(self) -> tuple[tuple[int, ...], ...] | None:
+        """The subsets that bounds left open, or None if they do not say."""
+        bound = self._property_bound
+        return bound.open_subsets if bound is not None and bound.subsets_listed and bound.open_subsets else None
+
+    # The complete engine.
+
+    def _decide(self, decide: Decide, region: RegionBounds, deadline: Deadline) -> MilpOutcome:
+        def on_witness(point: Float[np.ndarray, "..."]) -> bool:
+            return self._try_witness(point, deadline)
+
+        subsets = self._open_subsets()
+        try:
+            return decide(region, self.query.property, subsets, on_witness=on_witness, deadline=deadline)
+        except ContradictionError as error:
+            if error.query is None:
+                error.query = self.query
+            raise
+
+    def _try_witness(self, point: Float[np.ndarray, "..."], deadline: Deadline) -> bool:
+        """Whether a solver's point is, or leads the attack once to, a counterexample that replays."""
+        evidence = self._territory.evidence
+        start = np.asarray(point, dtype=np.float64).reshape(1, *self.query.region.shape)
+        evidence.offer_near(start, "MILP")
+        self.look()
+        if self.verdict is None and self._falsifier is not None and not self._has_polished:
+            self._has_polished = True
+            evidence.offer(self._falsifier(self.query, starts=start, deadline=deadline), "attack from a MILP point")
+            self.look()
+        return isinstance(self.verdict, Vulnerable)
+
+    def _after_milp(self, milp: MilpOutcome, deadline: Deadline) -> None:
+        engine = f"MILP ({milp.solver or 'linear programs'})"
+        found = milp.seeds if milp.witness is None else np.concatenate([milp.witness[None], milp.seeds])
+        self._territory.evidence.offer_near(found, f"optima of {engine}")
+        self.look()
+        if milp.status is not MilpStatus.WITNESS:
+            self._case.claim_bound(self._bound_everywhere(milp), engine)
+        if milp.status is MilpStatus.REFUTED and -math.inf < milp.best_bound < 0:
+            self._case.claim_robust(self._milp_certificate(milp, engine))
+        elif len(milp.seeds):
+            self._attack(milp.seeds.reshape(-1, *self.query.region.shape), deadline)
+        self._was_cut_short |= self.verdict is None and deadline.has_expired
+
+    def _bound_everywhere(self, milp: MilpOutcome) -> float:
+        """The MILP's bound speaks of the subsets it was given; of those that bounds refuted only "< 0" is known."""
+        is_partial = self._open_subsets() is not None and not math.isnan(milp.best_bound)
+        return max(milp.best_bound, 0.0) if is_partial else milp.best_bound
+
+    def _milp_certificate(self, milp: MilpOutcome, engine: str) -> Certificate:
+        bound = self._bound_everywhere(milp)
+        solver = (TrustedClaim.MIP_SOLVER_STATUS,) if milp.solver else ()
+        earlier = () if self._property_bound is None else self._property_bound.trusted
+        claims = _distinct((*solver, TrustedClaim.FLOAT64_ROUNDING, *milp.trusted, *earlier))
+        return Certificate(engine, bound if bound < 0 else None, claims)
+
+    # Time.
+
+    def _may_go_on(self, deadline: Deadline) -> bool:
+        """Whether the query is open and time is left; remembers that a stage was cut."""
+        if self.verdict is not None:
+            return False
+        self._was_cut_short |= deadline.has_expired
+        return not deadline.has_expired
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[list[str]]:
+        """Times a stage and records it with the details that the body appends."""
+        details: list[str] = []
+        started = time.monotonic()
+        yield details
+        self._stages.append(Stage(name, time.monotonic() - started, self._case.best_bound, "; ".join(details)))
+
+
+def _distinct(claims: Sequence[TrustedClaim]) -> tuple[TrustedClaim, ...]:
+    return tuple(dict.fromkeys(claims))

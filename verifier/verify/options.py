@@ -1,0 +1,46 @@
+"""Which engines may decide a query."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from verifier.bounds import BoundOptions
+from verifier.errors import InputError
+
+
+class EngineChoice(Enum):
+    """The engines behind one answer; every choice also searches for counterexamples."""
+
+    AUTO = "auto"
+    """Bounds where they suffice, MILP for the rest: complete."""
+    BOUNDS = "bounds"
+    """Our bounds alone: fast, incomplete."""
+    MILP = "milp"
+    """The solver decides; bounds only size its model: complete, and a second opinion on bound proofs."""
+    AUTO_LIRPA = "auto-lirpa"
+    """auto-LiRPA's bounds alone: an independent cross-check, incomplete."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """Choices of `verify`.
+
+    Attributes:
+        engine: Which engines may decide.
+        solver: The MILP solver's name, or "auto".
+        bounds: Options of our own bounds.
+        use_pipeline: Whether MILP refutes count-subsets one by one (the default), or solves one model of the whole margin.
+
+    Raises:
+        InputError: A solver is named for an engine that runs none.
+    """
+
+    engine: EngineChoice = EngineChoice.AUTO
+    solver: str = "auto"
+    bounds: BoundOptions = BoundOptions()  # noqa: RUF009 - frozen
+    use_pipeline: bool = True
+
+    def __post_init__(self) -> None:
+        if self.solver != "auto" and self.engine in (EngineChoice.BOUNDS, EngineChoice.AUTO_LIRPA):
+            raise InputError(
+                f"solver {self.solver!r}: engine {self.engine.value!r} runs no MILP solver; use engine auto or milp"
+            )

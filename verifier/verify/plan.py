@@ -1,0 +1,98 @@
+"""Which engines a run uses, and in which roles."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from verifier.bounds import BoundMethod, RegionBounds
+from verifier.bounds.engine import BoundEngine, OwnEngine
+from verifier.deadline import Deadline
+from verifier.milp import MilpOptions, MilpOutcome, decide
+from verifier.property import Property
+from verifier.verify.options import EngineChoice, VerifyOptions
+
+FIRST_PASS_SHARE = 0.5
+
+
+@runtime_checkable
+class Decide(Protocol):
+    """A complete engine over bounds: `verifier.milp.decide` with its options fixed."""
+
+    def __call__(
+        self,
+        region: RegionBounds,
+        goal: Property,
+        open_subsets: Sequence[tuple[int, ...]] | None,
+        *,
+        on_witness: Callable[[Float[np.ndarray, "..."]], bool],
+        deadline: Deadline,
+    ) -> MilpOutcome:
+        """Decides the property over the region; `open_subsets` None means that none was refuted or they are not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Engines by role.
+
+    Attributes:
+        analysis: Computes the bounds of a region that everything else shares.
+        proofs: Bound the property, the cheapest first.
+        decide: The complete engine, if the run may use one.
+    """
+
+    analysis: BoundEngine
+    proofs: tuple[BoundEngine, ...]
+    decide: Decide | None
+
+    def before_decide(self, deadline: Deadline) -> Deadline:
+        """The deadline of everything but the complete engine: half of what is left, or all of it if there is no such engine."""
+        return deadline if self.decide is None else deadline.within(FIRST_PASS_SHARE * deadline.remaining())
+
+
+def plan_for(options: VerifyOptions) -> Plan:
+    """The engines that these options name.
+
+    Raises:
+        SolverUnavailableError: auto-LiRPA is asked for and not installed.
+    """
+    match options.engine:
+        case EngineChoice.AUTO:
+            engines = _own_engines(options)
+            return Plan(engines[0], engines, _milp(options))
+        case EngineChoice.BOUNDS:
+            engines = _own_engines(options)
+            return Plan(engines[0], engines, None)
+        case EngineChoice.MILP:
+            return Plan(_own_engines(options)[0], (), _milp(options))
+        case EngineChoice.AUTO_LIRPA:
+            from verifier.bounds.lirpa import AutoLirpaEngine
+
+            lirpa = AutoLirpaEngine()
+            return Plan(lirpa, (lirpa,), None)
+
+
+def _own_engines(options: VerifyOptions) -> tuple[BoundEngine, ...]:
+    """CROWN first where alpha-CROWN is asked for: most queries need no more."""
+    asked = OwnEngine(options.bounds)
+    if options.bounds.method is BoundMethod.ALPHA_CROWN:
+        return (OwnEngine(replace(options.bounds, method=BoundMethod.CROWN)), asked)
+    return (asked,)
+
+
+def _milp(options: VerifyOptions) -> Decide:
+    settings = MilpOptions(solver=options.solver, pipeline=options.use_pipeline)
+
+    def run(
+        region: RegionBounds,
+        goal: Property,
+        open_subsets: Sequence[tuple[int, ...]] | None,
+        *,
+        on_witness: Callable[[Float[np.ndarray, "..."]], bool],
+        deadline: Deadline,
+    ) -> MilpOutcome:
+        return decide(region, goal, open_subsets, options=settings, on_witness=on_witness, deadline=deadline)
+
+    return run

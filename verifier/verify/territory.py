@@ -1,0 +1,51 @@
+"""What all queries on one network and one region share: the bounds of the region and the points tried in it."""
+
+from verifier.bounds import RegionBounds
+from verifier.bounds.engine import BoundEngine
+from verifier.deadline import Deadline
+from verifier.errors import InputError
+from verifier.lowering import lower
+from verifier.network import Network
+from verifier.region import Box
+from verifier.verify.evidence import Evidence
+
+
+class Territory:
+    """A network over a region, analysed at most once.
+
+    Attributes:
+        evidence: The points tried.
+        bounds: The bounds of the region, once there are any.
+
+    Raises:
+        InputError: Bounds are handed over that belong to another region or another network.
+    """
+
+    def __init__(self, network: Network, region: Box, bounds: RegionBounds | None = None) -> None:
+        if bounds is not None:
+            _check_bounds(network, region, bounds)
+        self.network, self.region, self.bounds = network, region, bounds
+        self.evidence = Evidence(network, region)
+
+    @property
+    def unstable_units(self) -> int | None:
+        """ReLUs and window maxima left open; None before the analysis."""
+        return None if self.bounds is None else self.bounds.unstable_units
+
+    def analyse(self, engine: BoundEngine, deadline: Deadline) -> RegionBounds:
+        """The bounds of the region, computed at the first call."""
+        if self.bounds is None:
+            self.bounds = engine.analyse(lower(self.network), self.region, deadline=deadline)
+        return self.bounds
+
+
+def _check_bounds(network: Network, region: Box, bounds: RegionBounds) -> None:
+    is_same_box = (
+        bounds.lower.shape == (region.lower.size,)
+        and (bounds.lower == region.lower.ravel()).all()
+        and (bounds.upper == region.upper.ravel()).all()
+    )
+    if not is_same_box:
+        raise InputError("region_bounds: computed for another region than the query's; analyse the query's own region")
+    if bounds.canonical is not lower(network):
+        raise InputError("region_bounds: computed for another network than the query's")

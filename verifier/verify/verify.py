@@ -1,0 +1,56 @@
+"""The entry point: one query, one verdict."""
+
+import numpy as np
+from jaxtyping import Float
+
+from verifier.bounds import RegionBounds
+from verifier.deadline import Deadline
+from verifier.errors import InputError
+from verifier.query import Query
+from verifier.verify.falsifier import Falsifier
+from verifier.verify.investigation import Investigation
+from verifier.verify.options import VerifyOptions
+from verifier.verify.outcome import Outcome
+from verifier.verify.plan import Plan, plan_for
+from verifier.verify.territory import Territory
+
+
+def verify(
+    query: Query,
+    *,
+    falsifier: Falsifier | None = None,
+    options: VerifyOptions | None = None,
+    deadline: Deadline | None = None,
+    region_bounds: RegionBounds | None = None,
+    starts: Float[np.ndarray, "n ..."] | None = None,
+    plan: Plan | None = None,
+) -> Outcome:
+    """Decides the query: cheap points, bounds, attack, tighter bounds, MILP, until the first sound verdict.
+
+    Soundness: `Robust` carries what it takes on trust; `Vulnerable` carries an image that `check.replay` accepted. Every proof is
+    confronted with every image tried.
+
+    Args:
+        query: The question.
+        falsifier: An attack, such as `attacks.margin.MarginAttack`; without one only corners and engines' points are tried.
+        options: Engines and their settings.
+        deadline: With none left at entry the answer is Unknown at once.
+        region_bounds: Bounds of the query's region computed before, shared between properties.
+        starts: Images to try first, such as the clean image.
+        plan: Engines to use in place of those that `options` names.
+
+    Raises:
+        InputError: `region_bounds` or `starts` do not fit the query.
+        SolverUnavailableError: A named solver or engine is missing.
+        ContradictionError: An engine's claim is disproved by an image; the error keeps the query.
+    """
+    limit = deadline if deadline is not None else Deadline()
+    territory = Territory(query.network, query.region, region_bounds)
+    points = np.zeros((0, *query.region.shape)) if starts is None else np.asarray(starts, dtype=np.float64)
+    if points.shape[1:] != query.region.shape:
+        raise InputError(f"starts: got shape {points.shape}, wanted (n, {query.region.shape})")
+    engines = plan if plan is not None else plan_for(options if options is not None else VerifyOptions())
+    investigation = Investigation(query, territory, engines, falsifier)
+    investigation.first_pass(points, engines.before_decide(limit))
+    investigation.solve(limit)
+    return investigation.outcome()

@@ -77,6 +77,12 @@ def test_the_radius_is_of_the_size_of_the_rounding() -> None:
     assert 100 * UNIT_ROUNDOFF < radius < 110 * UNIT_ROUNDOFF
 
 
-def test_the_radius_covers_underflow_to_zero_and_overflow() -> None:
-    assert inner_product_error(np.array([0.0]), 1)[0] >= 2.0**-1075
+def test_the_radius_covers_products_that_underflow_to_zero() -> None:
+    small = np.full(100, 2.0**-538)
+    assert small @ small == 0.0
+    expected = (exact(small) * exact(small)).sum()
+    assert expected <= Fraction(inner_product_error(np.array([small @ small]), 100)[0])
+
+
+def test_the_radius_after_overflow_is_infinite() -> None:
     assert inner_product_error(np.array([np.inf]), 1)[0] == np.inf

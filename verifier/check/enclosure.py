@@ -72,8 +72,8 @@ def _leaky_relu(op: typed.LeakyRelu, inputs: Sequence[Interval]) -> Interval:
     lower, upper = inputs[0].lower, inputs[0].upper
     negative = _each_end(lambda end: np.minimum(end, 0.0), inputs[0])
     scaled = interval.multiply(interval.point(np.array(op.slope)), negative)
-    # Values <= 0 land in `scaled`, values >= 0 stay what they are; an interval around 0 has both kinds.
-    low = np.where(upper < 0.0, scaled.lower, np.where(lower >= 0.0, lower, np.minimum(scaled.lower, 0.0)))
+    # Values <= 0 land in `scaled`, which then contains 0, and values >= 0 stay what they are.
+    low = np.where(lower >= 0.0, lower, scaled.lower)
     high = np.where(upper < 0.0, scaled.upper, np.where(lower >= 0.0, upper, np.maximum(scaled.upper, upper)))
     return Interval(low, high)
 

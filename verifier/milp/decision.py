@@ -199,7 +199,7 @@ class _Run:
     def _affordable(self, subsets: int, seconds: float) -> int:
         """How many subsets can have that much time each: quick ones leave their share to the slow ones, doubled at least."""
         remaining = self.deadline.remaining()
-        if remaining == 0.0:
+        if remaining == 0.0 or subsets == 0:
             return 0
         return subsets if remaining >= seconds * subsets else int(remaining / seconds)
 
@@ -254,7 +254,8 @@ class _Run:
         return self._outcome(MilpStatus.WITNESS, np.inf, (), answers, note)
 
     def _undecided(self, bound: float, left: tuple[Subset, ...], answers: list[Settled], note: str) -> MilpOutcome:
-        return self._outcome(MilpStatus.UNDECIDED, bound, left, answers, note)
+        # Solvers' bounds below 0 without their word that the model is infeasible are within tolerances: no proof.
+        return self._outcome(MilpStatus.UNDECIDED, max(bound, 0.0), left, answers, note)
 
     def _outcome(
         self, status: MilpStatus, bound: float, left: tuple[Subset, ...], answers: list[Settled], note: str

@@ -3,10 +3,12 @@
 from itertools import combinations, product
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import linprog
 
 from verifier.bounds.results import NodeBounds, RegionBounds
 from verifier.canonical import Affine, CanonicalNetwork, DenseMap, Max, Relu
+from verifier.milp.model import MilpModel
 from verifier.property import Property
 
 
@@ -56,7 +58,9 @@ def region_of(canonical, lower, upper):
             case Max():
                 floor = 0.0 if node.has_floor else -np.inf
                 low, high = (
-                    np.maximum(np.pad(side[node.input], (0, 1), constant_values=-np.inf)[node.windows].max(axis=1), floor)
+                    np.maximum(
+                        np.pad(side[node.input], (0, 1), constant_values=-np.inf)[node.windows].max(axis=1), floor
+                    )
                     for side in (lows, highs)
                 )
         lows.append(low)
@@ -73,6 +77,8 @@ def brute_force_supremum(canonical, lower, upper, prop: Property) -> float:
         scores, rows, sides = _linear_piece(canonical, choice)
         matrix = prop.coefficients @ scores[0]
         constant = prop.coefficients @ scores[1] + prop.offsets
+        if not _is_feasible(rows, sides, lower, upper):
+            continue
         for subset in combinations(range(len(prop.offsets)), prop.count):
             best = max(best, _max_min(matrix[list(subset)], constant[list(subset)], rows, sides, lower, upper))
     return best
@@ -114,6 +120,13 @@ def _linear_piece(canonical, choice):
     return values[-1], np.array(rows), np.array(sides)
 
 
+def _is_feasible(rows, sides, lower, upper) -> bool:
+    if ((np.maximum(rows, 0) @ lower + np.minimum(rows, 0) @ upper) > sides + 1e-9).any():
+        return False
+    box = list(zip(lower, upper, strict=True))
+    return linprog(np.zeros(len(lower)), A_ub=rows, b_ub=sides, bounds=box, method="highs").status == 0
+
+
 def _max_min(matrix, constant, rows, sides, lower, upper) -> float:
     """max over x of min_i (matrix x + constant)_i subject to rows x <= sides and the box, -inf if infeasible."""
     width = len(lower)
@@ -137,3 +150,36 @@ def sampled_margins(canonical, lower, upper, prop, rng, count=2000):
 def shifted(prop: Property, amount: float) -> Property:
     """The same forms, all larger by `amount`."""
     return Property(prop.name, prop.coefficients, prop.offsets + amount, prop.count)
+
+
+def random_program(rng, columns=6, rows=5, integers=0):
+    """A boxed program that contains a known point, with rows of every kind."""
+    matrix = rng.normal(size=(rows, columns)) * (rng.random(size=(rows, columns)) < 0.7)
+    point = rng.integers(0, 2, size=columns).astype(float)
+    value = matrix @ point
+    kind = rng.integers(0, 4, size=rows)
+    slack = rng.uniform(0, 1, size=(2, rows))
+    lower = np.where(kind == 0, -np.inf, value - slack[0] * (kind != 3))
+    upper = np.where(kind == 1, np.inf, value + slack[1] * (kind != 3))
+    is_integer = np.arange(columns) < integers
+    return MilpModel(
+        sparse.csr_array(matrix),
+        lower,
+        upper,
+        np.where(is_integer, 0.0, -1.0),
+        np.where(is_integer, 1.0, 2.0),
+        is_integer,
+        rng.normal(size=columns),
+        float(rng.normal()),
+        tuple(f"c{i}" for i in range(columns)),
+        tuple(f"r{i}" for i in range(rows)),
+    )
+
+
+def random_property(rng, count: int, labels=3, forms=3) -> Property:
+    """Differences of scores with offsets."""
+    pairs = [(0, 1), (1, 2), (2, 0)][:forms]
+    rows = np.zeros((forms, labels))
+    for row, (plus, minus) in enumerate(pairs):
+        rows[row, plus], rows[row, minus] = 1.0, -1.0
+    return Property("some forms", rows, rng.normal(size=forms), count)

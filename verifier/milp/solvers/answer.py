@@ -1,8 +1,9 @@
 """What every solver adapter promises, and the one vocabulary their answers are translated into."""
 
+import importlib.metadata
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -53,6 +54,7 @@ class SolveResult:
     detail: str
 
 
+@runtime_checkable
 class MilpSolver(Protocol):
     """A mixed-integer solver behind the neutral encoding."""
 
@@ -68,6 +70,14 @@ class MilpSolver(Protocol):
         Raises:
             SolverUnavailableError: The solver is not installed, or its licence does not cover this model.
         """
+
+
+def package_version(package: str) -> str:
+    """The installed version of a package, or "" where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def without_solution(solver: str, status: SolveStatus, detail: str, bound: float = np.inf) -> SolveResult:

@@ -12,7 +12,7 @@ import numpy as np
 from verifier.deadline import Deadline
 from verifier.errors import SolverUnavailableError
 from verifier.milp.model import MilpModel
-from verifier.milp.solvers.answer import SolveResult, SolveStatus, with_solution, without_solution
+from verifier.milp.solvers.answer import SolveResult, SolveStatus, package_version, with_solution, without_solution
 from verifier.milp.solvers.mps import mps_text
 
 HOW_TO_GET = "pip install 'pulp>=3.3,<4' (it bundles CBC), or put a cbc program on the search path"
@@ -39,8 +39,8 @@ class CbcSolver:
 
     @property
     def label(self) -> str:
-        """The solver's name."""
-        return "CBC"
+        """The solver's name, and the version of PuLP that brings it."""
+        return f"CBC (PuLP {package_version('pulp')})"
 
     def solve(self, model: MilpModel, *, target: float, deadline: Deadline) -> SolveResult:  # noqa: ARG002
         """See `MilpSolver.solve`.

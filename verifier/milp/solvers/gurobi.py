@@ -8,7 +8,7 @@ import numpy as np
 from verifier.deadline import Deadline
 from verifier.errors import SolverUnavailableError
 from verifier.milp.model import MilpModel
-from verifier.milp.solvers.answer import SolveResult, SolveStatus, with_solution, without_solution
+from verifier.milp.solvers.answer import SolveResult, SolveStatus, package_version, with_solution, without_solution
 
 HOW_TO_GET = (
     "pip install gurobipy; larger models need a licence, free for academic use: https://www.gurobi.com/academia"
@@ -22,7 +22,7 @@ class GurobiSolver:
     @property
     def label(self) -> str:
         """The solver's name and version."""
-        return f"Gurobi {'.'.join(map(str, _gurobipy().gurobi.version()))}"
+        return f"Gurobi {package_version('gurobipy')}".strip()
 
     def solve(self, model: MilpModel, *, target: float, deadline: Deadline) -> SolveResult:
         """See `MilpSolver.solve`.

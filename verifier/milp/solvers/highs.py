@@ -10,7 +10,7 @@ from jaxtyping import Float
 from verifier.deadline import Deadline
 from verifier.milp.duals import dual_bound
 from verifier.milp.model import ColumnVector, MilpModel
-from verifier.milp.solvers.answer import SolveResult, SolveStatus, with_solution, without_solution
+from verifier.milp.solvers.answer import SolveResult, SolveStatus, package_version, with_solution, without_solution
 
 # Smaller coefficients than HiGHS' default 1e-9 carry weight in networks; the encoding drops what is below this, soundly.
 _SMALLEST_COEFFICIENT = 1e-12
@@ -26,7 +26,7 @@ class HighsSolver:
     @property
     def label(self) -> str:
         """The solver's name and version."""
-        return f"HiGHS {highspy.Highs().version()}"
+        return f"HiGHS {package_version('highspy')}"
 
     def solve(self, model: MilpModel, *, target: float, deadline: Deadline) -> SolveResult:
         """See `MilpSolver.solve`; the time limit is HiGHS' own and a callback's."""

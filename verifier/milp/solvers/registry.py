@@ -1,6 +1,5 @@
 """Which solvers there are here, and which one answers."""
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from verifier.deadline import Deadline
 from verifier.errors import InputError, SolverUnavailableError
 from verifier.milp.model import MilpModel
 from verifier.milp.solvers import cbc, gurobi, scip
-from verifier.milp.solvers.answer import MilpSolver, SolveResult, SolverName
+from verifier.milp.solvers.answer import MilpSolver, SolveResult, SolverName, package_version
 from verifier.milp.solvers.highs import HighsSolver
 
 AUTO = "auto"
@@ -70,7 +69,7 @@ class FallbackSolver:
     @property
     def label(self) -> str:
         """All of them, in order."""
-        return ", else ".join(_label(choice) for choice in self.choices)
+        return ", else ".join(choice.label for choice in self.choices)
 
     def solve(self, model: MilpModel, *, target: float, deadline: Deadline) -> SolveResult:
         """See `MilpSolver.solve`.
@@ -88,13 +87,6 @@ class FallbackSolver:
             detail = "; ".join([*declined, result.detail])
             return SolveResult(result.solver, result.status, result.solution, result.objective, result.bound, detail)
         raise SolverUnavailableError(f"no solver accepts this model ({model.size}): {'; '.join(declined)}")
-
-
-def _label(solver: MilpSolver) -> str:
-    try:
-        return solver.label
-    except SolverUnavailableError:
-        return type(solver).__name__
 
 
 def pick_solver(name: str = AUTO) -> MilpSolver:
@@ -127,10 +119,7 @@ def available_solvers() -> list[SolverInfo]:
 
 def probe(name: SolverName) -> SolverInfo:
     """One solver as found here: it must solve a tiny model correctly to count as available."""
-    try:
-        version = importlib.metadata.version(_PACKAGES[name])
-    except importlib.metadata.PackageNotFoundError:
-        version = ""
+    version = package_version(_PACKAGES[name])
     try:
         result = _MAKERS[name]().solve(_tiny_model(2), target=np.inf, deadline=Deadline.after(10.0))
     except SolverUnavailableError as error:

@@ -8,7 +8,7 @@ import numpy as np
 from verifier.deadline import Deadline
 from verifier.errors import SolverUnavailableError
 from verifier.milp.model import MilpModel
-from verifier.milp.solvers.answer import SolveResult, SolveStatus, with_solution, without_solution
+from verifier.milp.solvers.answer import SolveResult, SolveStatus, package_version, with_solution, without_solution
 
 HOW_TO_GET = "pip install 'aureole[scip]' (PySCIPOpt)"
 
@@ -31,7 +31,7 @@ class ScipSolver:
     @property
     def label(self) -> str:
         """The solver's name and version."""
-        return f"SCIP {_pyscipopt().Model().version()}"
+        return f"SCIP (PySCIPOpt {package_version('pyscipopt')})"
 
     def solve(self, model: MilpModel, *, target: float, deadline: Deadline) -> SolveResult:
         """See `MilpSolver.solve`.
@@ -62,6 +62,8 @@ def _load(program: Any, model: MilpModel, scip: Any) -> list[Any]:
     program.setMaximize()
     program.addObjoffset(model.offset)
     for row, (low, high) in enumerate(zip(model.row_lower, model.row_upper, strict=True)):
+        if not (np.isfinite(low) or np.isfinite(high)):
+            continue
         span = slice(model.rows.indptr[row], model.rows.indptr[row + 1])
         terms = zip(model.rows.data[span], model.rows.indices[span], strict=True)
         body = scip.quicksum(float(value) * columns[column] for value, column in terms)

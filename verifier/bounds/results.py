@@ -70,6 +70,6 @@ class PropertyBound:
     open_subsets: tuple[tuple[int, ...], ...]
     subsets_listed: bool
     is_robust: bool
-    minimisers: Float[np.ndarray, "n inputs"]
+    minimisers: Float[np.ndarray, "points inputs"]
     engine: str
     trusted: tuple[TrustedClaim, ...]

@@ -66,7 +66,7 @@ class _Bounder:
         self._problem = row_problem(self._graph, region)
         self._property, self._options, self._deadline, self.slack = property, options, deadline, slack
 
-    def is_open(self, upper: Vector) -> np.ndarray:
+    def is_open(self, upper: Float[np.ndarray, "..."]) -> np.ndarray:
         """Which bounds prove nothing; NaN and infinite ones never do."""
         return ~(upper < -self.slack)
 
@@ -141,7 +141,7 @@ def _with_subsets(
     uppers: Vector,
     points: Float[np.ndarray, "rows inputs"],
     iterations: int,
-    held: Int[np.ndarray, " n"],
+    held: Int[np.ndarray, " held"],
     parts: list[RowBounds],
 ) -> PropertyBound:
     """The answer after bounding every count-subset of the forms that are still open, starting where their own rows ended."""
@@ -161,7 +161,7 @@ def _with_subsets(
     )
 
 
-def _joint_start(parts: list[RowBounds], held: Int[np.ndarray, " n"], subsets: Subsets) -> Parameters:
+def _joint_start(parts: list[RowBounds], held: Int[np.ndarray, " held"], subsets: Subsets) -> Parameters:
     """The means of the members' parameters, with uniform combinations."""
     tensors = [torch.cat(group, dim=1) for group in zip(*(p.parameters.tensors() for p in parts), strict=True)]
     joined = parts[0].parameters.replaced(tensors)
@@ -179,34 +179,39 @@ def _answer(
     options: BoundOptions,
     slack: float,
     uppers: Vector,
-    bounded: tuple[Subsets, Vector] | None,
-    points: Float[np.ndarray, "n inputs"],
+    bounded: tuple[Subsets, Float[np.ndarray, " subsets"]] | None,
+    points: Float[np.ndarray, "points inputs"],
 ) -> PropertyBound:
     """The result from the forms' bounds and, where they were bounded, those of all count-subsets of the open forms."""
-    is_open = ~(uppers < -slack)
-    survivors = np.flatnonzero(is_open)
+    survivors, subsets, listed = subsets_of_forms(uppers, property, slack, options.subset_cap)
     upper = float(np.sort(uppers)[-property.count])
-    subsets: list[tuple[int, ...]] = []
-    listed = comb(len(survivors), property.count) <= options.subset_cap
     if bounded is not None:
         members, least = bounded
         # A subset with a closed form is bounded by the largest closed form.
-        closed = float(uppers[~is_open].max(initial=-np.inf))
+        closed = float(uppers[uppers < -slack].max(initial=-np.inf))
         upper = min(upper, max(float(least.max()), closed))
-        subsets = [tuple(map(int, row)) for row, bound in zip(members, least, strict=True) if not bound < -slack]
-    elif listed:
-        subsets = list(combinations(survivors.tolist(), property.count))
+        subsets = tuple(tuple(map(int, row)) for row, bound in zip(members, least, strict=True) if not bound < -slack)
     return PropertyBound(
         upper=upper,
         form_uppers=frozen(uppers),
-        open_forms=tuple(map(int, survivors)),
-        open_subsets=tuple(subsets),
+        open_forms=survivors,
+        open_subsets=subsets,
         subsets_listed=listed,
         is_robust=listed and not subsets,
         minimisers=frozen(_distinct(points)[:_MOST_MINIMISERS]),
         engine=options.method.value,
         trusted=(TrustedClaim.FLOAT64_ROUNDING,),
     )
+
+
+def subsets_of_forms(
+    uppers: Float[np.ndarray, " forms"], property: Property, slack: float, cap: int
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...], bool]:
+    """The forms that the bounds leave open, their count-subsets, and whether these are listed: not if more than `cap`."""
+    # A bound that is NaN is not below anything, so it leaves its form open.
+    survivors = tuple(int(form) for form in np.flatnonzero(~(uppers < -slack)))
+    listed = comb(len(survivors), property.count) <= cap
+    return survivors, tuple(combinations(survivors, property.count)) if listed else (), listed
 
 
 def _distinct(points: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, "m inputs"]:

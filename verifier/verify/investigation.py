@@ -61,13 +61,20 @@ class Investigation:
         self._case.look()
 
     def first_pass(self, starts: Float[np.ndarray, "n ..."], deadline: Deadline) -> None:
-        """Everything but the complete engine: cheap points, the cheapest bound, the attack, tighter bounds; stops once settled."""
+        """Everything but the complete engine: cheap points, the cheapest bound, the attack, tighter bounds; stops once settled.
+
+        Tighter bounds come before the attack where the cheap bound is nearer to 0 than the best margin: a proof is likelier then.
+        """
         self._try_points(starts, deadline)
         for engine in self._plan.proofs[:1]:
             self._bound(engine, deadline)
-        self._attack(self._starts(starts), deadline)
+        is_proof_likelier = self._case.best_bound < -self._case.best_margin
+        if not is_proof_likelier:
+            self._attack(self._starts(starts), deadline)
         for engine in self._plan.proofs[1:]:
             self._bound(engine, deadline)
+        if is_proof_likelier:
+            self._attack(self._starts(starts), deadline)
 
     def solve(self, deadline: Deadline) -> None:
         """The complete engine, if the plan has one; may be called again with more time."""

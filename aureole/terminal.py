@@ -20,15 +20,17 @@ def notes() -> Console:
 
 
 def progress() -> Progress:
-    """A progress bar on stderr that leaves no trace where stderr is no terminal."""
+    """A progress bar on stderr, gone when done; nothing at all where stderr is no terminal."""
+    console = notes()
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[detail]}"),
         TimeElapsedColumn(),
-        console=notes(),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 

@@ -79,11 +79,13 @@ def counterexample_rows(counterexample: Counterexample, saved: SavedCounterexamp
         ),
         ("its top labels", ranking(counterexample.scores, k)),
     ]
-    if saved is not None:
-        rows.append(
-            ("saved as", ", ".join(str(path) for path in (saved.npy, saved.png, saved.json) if path is not None))
-        )
-    return rows
+    return rows if saved is None else [*rows, *file_rows(saved)]
+
+
+def file_rows(saved: SavedCounterexample) -> list[Row]:
+    """Where a counterexample was saved, one file a line."""
+    paths = [path for path in (saved.npy, saved.png, saved.json) if path is not None]
+    return [("saved as" if index == 0 else "", str(path)) for index, path in enumerate(paths)]
 
 
 def ranking(scores: Sequence[float] | object, k: int) -> str:
@@ -132,18 +134,18 @@ def outcome_report(
 
 
 def label_engine(result: LabelResult) -> str:
-    """Who decided the label: the engine of the proof, or of the attack, or why it is open."""
-    words = []
-    for outcome in (result.stays_in, result.stays_out):
-        match outcome and outcome.verdict:
-            case Robust(certificate):
-                words.append(certificate.engine)
-            case Vulnerable(counterexample):
-                words.append(f"counterexample by {counterexample.found_by}")
-            case Unknown(reason):
-                words.append(reason.name.lower().replace("_", " "))
-            case None:
-                pass
+    """Who decided the label: the engine of the proof, or of the attacks, or why it is open."""
+    verdicts = [outcome.verdict for outcome in (result.stays_in, result.stays_out) if outcome is not None]
+    proofs = [verdict.certificate.engine for verdict in verdicts if isinstance(verdict, Robust)]
+    finders = [verdict.counterexample.found_by for verdict in verdicts if isinstance(verdict, Vulnerable)]
+    reasons = [verdict.reason.name.lower().replace("_", " ") for verdict in verdicts if isinstance(verdict, Unknown)]
+    match result.state:
+        case LabelState.ALWAYS_IN | LabelState.ALWAYS_OUT:
+            words = proofs
+        case LabelState.BOTH:
+            words = finders
+        case LabelState.UNDECIDED:
+            words = reasons
     return "; ".join(dict.fromkeys(words))
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import install_import_hook
 
 # Before any of the packages is imported, or their modules would stay unchecked.
-install_import_hook(["verifier", "attacks", "synth", "nets", "aureole"], "beartype.beartype")
+install_import_hook(["verifier", "attacks", "synth", "nets", "aureole"], "runtime_types.check")
 
 torch.set_num_threads(1)
 

@@ -71,12 +71,12 @@ def _report(content: dict[str, Any]) -> Group:
     engines = Table("engine", "version", "here", "remark", box=None, header_style="dim", pad_edge=False)
     for engine in content["engines"]:
         engines.add_row(engine["name"], engine["version"], _mark(engine["is_available"]), engine["detail"])
-    solvers = Table(
-        "MILP solver", "version", "works", "licence", "how to get it", box=None, header_style="dim", pad_edge=False
-    )
+    solvers = Table("MILP solver", "version", "works", "licence", box=None, header_style="dim", pad_edge=False)
     for solver in content["solvers"]:
-        how = solver["how_to_get"] if _is_wanting(solver) else ""
-        solvers.add_row(solver["name"], solver["version"], _mark(solver["is_available"]), solver["licence"], how)
+        remark = Text(solver["licence"])
+        if _is_wanting(solver):
+            remark.append(f"\n{solver['how_to_get']}", style="dim")
+        solvers.add_row(solver["name"], solver["version"], _mark(solver["is_available"]), remark)
     rows = [
         ("aureole", f"{content['aureole']} on Python {content['python']}"),
         ("packages", versions),

@@ -17,7 +17,7 @@ from aureole.json_report import GROW_SCHEMA, grow_object, image_object, network_
 from aureole.layers_file import layers_object
 from aureole.options import CutName, RunOptions
 from aureole.questions import as_usage, object_pixels, top_labels
-from aureole.text_report import Row, evidence_rows, fields, heading, network_text, ranking
+from aureole.text_report import Row, evidence_rows, fields, file_rows, heading, network_text, ranking
 from synth.cutting import CutRule
 from synth.grow import GrowOptions
 from synth.result import GrowResult, GrowStep
@@ -197,8 +197,5 @@ def outside_rows(result: GrowResult, files: GrowFiles, k: int) -> list[Row]:
         return [("just outside", "no counterexample was found")]
     return [
         ("just outside", f"an image with top labels {ranking(result.counterexample.scores, k)}"),
-        (
-            "saved as",
-            ", ".join(str(path) for path in (files.outside.npy, files.outside.png, files.outside.json) if path),
-        ),
+        *file_rows(files.outside),
     ]

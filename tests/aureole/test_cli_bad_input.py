@@ -160,7 +160,7 @@ def test_bad_time_limit(aureole, halves, image, timeout):
     ],
 )
 def test_unknown_words(aureole, halves, image, wrong):
-    refuses(aureole("verify", halves, image, *VERIFY, *wrong), ExitCode.USAGE, wrong[-1])
+    refuses(aureole("verify", halves, image, *VERIFY, *wrong), ExitCode.USAGE, wrong[0])
 
 
 def test_a_solver_for_an_engine_without_one(aureole, halves, image):
@@ -170,18 +170,12 @@ def test_a_solver_for_an_engine_without_one(aureole, halves, image):
 
 
 def test_unavailable_solver(aureole, halves, image, monkeypatch):
-    from verifier.errors import SolverUnavailableError
     from verifier.milp.solvers import registry
 
-    def missing(name):
-        raise SolverUnavailableError("solver 'scip': not installed")
-
-    monkeypatch.setattr("verifier.verify.plan.plan_for", missing)
-    monkeypatch.setattr("verifier.verify.verify.plan_for", missing)
-    assert registry.SolverName.SCIP.value == "scip"
-    refuses(
-        aureole("verify", halves, image, *VERIFY, "--engine", "milp", "--solver", "scip"), ExitCode.UNAVAILABLE, "scip"
-    )
+    missing = registry.SolverInfo(registry.SolverName.SCIP, "", False, "not installed", "pip install pyscipopt")
+    monkeypatch.setattr(registry, "probe", lambda _name: missing)
+    ended = aureole("verify", halves, image, *VERIFY, "--engine", "milp", "--solver", "scip")
+    refuses(ended, ExitCode.UNAVAILABLE, "scip", "pip install pyscipopt")
 
 
 def test_unknown_command_and_missing_arguments(aureole, halves):
@@ -307,7 +301,7 @@ def test_train_refuses_unknown_words(aureole, tmp_path):
 
 
 def test_train_refuses_a_folder_without_mnist(aureole, tmp_path):
-    refuses(aureole("train", "cnn4k", "--mnist-dir", tmp_path, "--steps", "1"), ExitCode.DATA, "mnist")
+    refuses(aureole("train", "cnn4k", "--mnist-dir", tmp_path, "--steps", "1"), ExitCode.DATA, "training digits")
 
 
 def test_json_keeps_stdout_empty_on_errors(aureole, halves):

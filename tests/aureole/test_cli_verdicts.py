@@ -15,7 +15,7 @@ from aureole.exits import ExitCode
 
 
 def printed(ended, check_report):
-    assert ended.out.count("\n{") == 0
+    assert ended.out.startswith("{"), ended.err
     return check_report(json.loads(ended.out))
 
 
@@ -160,9 +160,9 @@ def test_grow_and_verify_what_it_wrote(aureole, check_report, halves, image, mas
     assert ended.code == report["exit_code"] == ExitCode.ROBUST
     assert report["is_proved"]
     epsilons = report["neighbourhood"]["epsilons"]
-    # The left half may do anything; the right half's mean must stay above 0.2.
+    # The left half may do anything; the right half's mean, 0.6, must stay above 0.2, and its pixels end at 0.
     assert epsilons[0] == 1.0
-    assert np.mean(epsilons[1:]) == pytest.approx(0.4, abs=0.05)
+    assert 0.35 <= np.mean(np.minimum(epsilons[1:], 0.6)) <= 0.4
     assert report["weighted_size"] == pytest.approx(np.dot(report["weights"], epsilons))
     layers = report["files"]["layers"]
     assert Path(report["files"]["heatmap"]).read_bytes().startswith(b"\x89PNG")
@@ -275,3 +275,12 @@ def test_json_survives_a_solver_that_writes_to_stdout(aureole, check_report, hal
     ended = aureole("verify", halves, image, "--label", "1", "--eps", "0.1", "--json")
     printed(ended, check_report)
     assert "Academic license" in ended.err
+
+
+def test_a_reader_that_goes_away_is_no_verdict(aureole, halves, image, monkeypatch):
+    def closed(*_args, **_kwargs):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("aureole.terminal.write_json", closed)
+    ended = aureole("verify", halves, image, "--label", "1", "--eps", "0.1", "--json")
+    assert ended.code == ExitCode.NO_OUTPUT

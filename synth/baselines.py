@@ -22,8 +22,8 @@ UNIFORM_TOLERANCE = 1.0 / 16.0
 
 def uniform(
     network: Network,
-    image: Float[np.ndarray, "channels height width"],
-    pixels: Bool[np.ndarray, "height width"],
+    image: Float[np.ndarray, "..."],
+    pixels: Bool[np.ndarray, "..."],
     target: int,
     k: int = 2,
     *,
@@ -46,8 +46,8 @@ def uniform(
 
 def layer_by_layer(
     network: Network,
-    image: Float[np.ndarray, "channels height width"],
-    pixels: Bool[np.ndarray, "height width"],
+    image: Float[np.ndarray, "..."],
+    pixels: Bool[np.ndarray, "..."],
     target: int,
     k: int = 2,
     *,

@@ -8,12 +8,18 @@ from jaxtyping import Float
 from synth.cutting import cut
 from synth.ledger import Ledger
 from synth.oracle import Effort
-from synth.proposal import ProposalRule, Slope, linearised_step, marvel_step
+from synth.proposal import ProposalRule, Slope, exponentiated_step, marvel_step
 from synth.result import StepKind, StepVerdict
 from synth.weights import weighted_size
 from verifier.errors import InputError
 
 Vector = Float[np.ndarray, " layers"]
+
+LARGEST_GAIN = 0.25
+"""The most a step of complete effort tries to gain, as a share of the size."""
+
+CURVATURE = 1.3
+"""How much more than predicted a candidate is scaled down: bounds bend upwards in the epsilons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +28,11 @@ class ClimbOptions:
 
     Attributes:
         rule: How a step is proposed.
-        trade_off: lambda at the start: the share of the margin that a step may spend (linearised), or the weight of the
+        trade_off: lambda at the start: the exponent of the trade between layers (exponentiated), or the weight of the
             gradient against the sign vector (MaRVeL).
         decay: The factor on lambda after a failure or a step of little progress.
         floor: The ascent ends when lambda falls below this.
-        learning_rate: The first reach of a step: a share of each layer's epsilon (linearised), or its length (MaRVeL).
+        learning_rate: The length of a MaRVeL step.
         progress: A gain in weighted size below this share of the size counts as little.
         cuts: The most cuts of one refused neighbourhood.
         patience: End after this many undecided queries in a row.
@@ -35,14 +41,14 @@ class ClimbOptions:
         InputError: A number is out of range.
     """
 
-    rule: ProposalRule = ProposalRule.LINEARISED
+    rule: ProposalRule = ProposalRule.EXPONENTIATED
     trade_off: float = 0.99
     decay: float = 0.75
-    floor: float = 0.1
-    learning_rate: float = 0.5
+    floor: float = 0.25
+    learning_rate: float = 0.02
     progress: float = 1e-2
     cuts: int = 4
-    patience: int = 6
+    patience: int = 8
 
     def __post_init__(self) -> None:
         if not (0.0 < self.trade_off < 1.0 and 0.0 < self.decay < 1.0 and self.floor > 0.0):
@@ -53,7 +59,7 @@ class ClimbOptions:
             raise InputError("climb options: wanted cuts >= 0 and patience >= 1")
 
 
-def scale_up(ledger: Ledger, slope: Slope | None, tolerance: float = 0.1) -> None:
+def scale_up(ledger: Ledger, slope: Slope | None, tolerance: float = 0.5) -> None:
     """Grows all layers by one common epsilon, as far as bounds prove it, to within the relative tolerance.
 
     Starts from the scale at which the slope's margin reaches 0, doubles or halves until one scale is proved and one is not, and
@@ -87,8 +93,7 @@ def ascend(ledger: Ledger, cutting_weights: Vector, effort: Effort, options: Cli
 
     Terminates: each round either gains a share `progress` of the size (bounded above) or lowers lambda.
     """
-    trade_off, reach = options.trade_off, options.learning_rate
-    undecided = 0
+    trade_off, undecided = options.trade_off, 0
     slope, slope_at = None, None
     while trade_off >= options.floor and undecided < options.patience and not ledger.is_spent:
         before, first_step = ledger.size, len(ledger.steps)
@@ -96,46 +101,86 @@ def ascend(ledger: Ledger, cutting_weights: Vector, effort: Effort, options: Cli
             slope, slope_at = ledger.oracle.slope(ledger.robust, effort, ledger.limits.deadline), ledger.robust
         if slope is None:
             return
-        if _try_with_cuts(
-            ledger, _proposal(ledger, slope, trade_off, reach, options), cutting_weights, effort, options.cuts
-        ):
-            undecided = 0
-        undecided += sum(step.verdict is StepVerdict.UNKNOWN for step in ledger.steps[first_step:])
-        if ledger.size - before > options.progress * max(ledger.size, 1e-12):
-            reach = min(1.0, 1.5 * reach)
-        else:
-            trade_off, reach = options.decay * trade_off, 0.5 * reach
+        candidate = _proposal(ledger, slope, trade_off, options)
+        if effort is Effort.COMPLETE:
+            candidate = shortened(ledger, candidate)
+        _try_with_cuts(ledger, candidate, slope, cutting_weights, effort, options.cuts)
+        verdicts = [step.verdict for step in ledger.steps[first_step:]]
+        undecided = 0 if StepVerdict.ROBUST in verdicts else undecided + verdicts.count(StepVerdict.UNKNOWN)
+        if ledger.size - before <= options.progress * max(ledger.size, 1e-12):
+            trade_off *= options.decay
 
 
-def _proposal(ledger: Ledger, slope: Slope, trade_off: float, reach: float, options: ClimbOptions) -> Vector:
-    robust = ledger.robust
-    if options.rule is ProposalRule.MARVEL:
-        return marvel_step(robust, slope.gradient / ledger.oracle.sizes, trade_off, 0.1 * reach)
-    is_open = robust < 1.0
-    typical = float(np.median(robust[is_open])) if is_open.any() else 1.0
-    radius = reach * np.maximum(robust, max(typical, 1e-4))
-    return linearised_step(robust, ledger.weights, slope, trade_off, radius)
+def shortened(ledger: Ledger, candidate: Vector) -> Vector:
+    """The candidate, or the point on the way there whose size is larger by a quarter.
+
+    The margin at the weakest points found is no bound: steps that spend all of it are refuted, or never decided.
+    """
+    gain = weighted_size(ledger.weights, candidate) - ledger.size
+    share = min(1.0, LARGEST_GAIN * ledger.size / gain) if gain > 0.0 and ledger.size > 0.0 else 1.0
+    return ledger.robust + share * (candidate - ledger.robust)
 
 
-def _try_with_cuts(ledger: Ledger, candidate: Vector, cutting_weights: Vector, effort: Effort, cuts: int) -> bool:
-    """Asks about the candidate and, while refused, about the candidate cut towards the last robust neighbourhood."""
-    robust, kind = ledger.robust, StepKind.GROW
+def _proposal(ledger: Ledger, slope: Slope, trade_off: float, options: ClimbOptions) -> Vector:
+    match options.rule:
+        case ProposalRule.EXPONENTIATED:
+            return exponentiated_step(ledger.robust, ledger.weights, slope, trade_off)
+        case ProposalRule.MARVEL:
+            mean = slope.gradient / ledger.oracle.sizes
+            return marvel_step(ledger.robust, mean, trade_off, options.learning_rate)
+
+
+def _try_with_cuts(
+    ledger: Ledger, candidate: Vector, slope: Slope, cutting_weights: Vector, effort: Effort, cuts: int
+) -> None:
+    """Asks about the candidate and, while refused, about the candidate cut towards the last robust neighbourhood.
+
+    Where bounds alone refused, their proved bound says how far off the candidate is: if the slope predicts that the cut one is
+    still refused, it is scaled down as well. Where complete effort stayed undecided, only a much smaller step may be
+    decidable: the cut is halfway. A cut that would end below the current size goes straight back towards it, halfway.
+    """
+    kind = StepKind.GROW
     for _ in range(cuts + 1):
         if weighted_size(ledger.weights, candidate) <= ledger.size:
-            return False
+            return
         verdict = ledger.attempt(kind, candidate, effort)
         if verdict is None or verdict is StepVerdict.ROBUST:
-            return verdict is StepVerdict.ROBUST
-        candidate, kind = shrunk(candidate, robust, cutting_weights), StepKind.CUT
-    return False
+            return
+        halfway = 0.5 * (candidate + ledger.robust)
+        if verdict is StepVerdict.UNKNOWN and effort is Effort.COMPLETE:
+            shorter = halfway
+        else:
+            excess = ledger.steps[-1].margin_bound if effort is Effort.BOUNDS else None
+            shorter = _cut(candidate, ledger.robust, cutting_weights, slope, excess)
+        is_smaller = weighted_size(ledger.weights, shorter) <= ledger.size
+        candidate, kind = halfway if is_smaller else shorter, StepKind.CUT
+
+
+def _cut(failing: Vector, robust: Vector, cutting_weights: Vector, slope: Slope, bound: float | None) -> Vector:
+    """The failing epsilons cut, and scaled down by what their proved bound and the slope still predict as excess."""
+    shorter = shrunk(failing, robust, cutting_weights)
+    if bound is None:
+        return shorter
+    return scaled_down(shorter, slope, bound + float(slope.gradient @ (shorter - failing)))
+
+
+def scaled_down(candidate: Vector, slope: Slope, excess: float) -> Vector:
+    """The candidate times 1 - 1.3 excess / (g . candidate), at least 1/2: without an excess of the margin over 0."""
+    spent = float(slope.gradient @ candidate)
+    if not np.isfinite(excess) or excess <= 0.0 or spent <= 0.0:
+        return candidate
+    return candidate * max(0.5, 1.0 - CURVATURE * excess / spent)
 
 
 def shrunk(failing: Vector, robust: Vector, cutting_weights: Vector) -> Vector:
-    """The failing epsilons cut towards the robust ones; halfway between them where the cut would hardly move them.
+    """The failing epsilons cut towards the last robust ones inside them: eps * cw + eps_prev * (1 - cw).
 
-    Weights of 1 (sensitivity weights reach it) keep failing values, so that a cut alone might ask the same question for ever.
+    A step may make some layers smaller; there eps_prev is the smaller value, for the lesser of the two in each layer is robust too,
+    and a cut must never make a failing neighbourhood larger. Where the cut would hardly move anything it is halfway instead:
+    weights of 1 (sensitivity weights reach it) keep failing values, and a cut alone might ask the same question for ever.
     """
-    shorter = cut(failing, robust, cutting_weights)
-    if np.abs(shorter - failing).max() < 0.1 * np.abs(failing - robust).max():
-        return 0.5 * (failing + robust)
+    inside = np.minimum(failing, robust)
+    shorter = cut(failing, inside, cutting_weights)
+    if np.abs(shorter - failing).max() < 0.05 * np.abs(failing - inside).max():
+        return 0.5 * (failing + inside)
     return shorter

@@ -11,6 +11,7 @@ from synth.proposal import Slope
 from synth.result import StepKind, StepVerdict
 
 Vector = Float[np.ndarray, " layers"]
+SMALLEST_COST = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class Expansion:
     ran_out: bool
 
 
-def expand_layers(ledger: Ledger, step: float, effort: Effort, patience: int) -> Expansion:
-    """Expands each layer by `step`, then twice that and so on, then by halves; the most valuable layer first.
+def expand_layers(ledger: Ledger, slope: Slope | None, step: float, effort: Effort, patience: int) -> Expansion:
+    """Expands each layer by `step`, then twice that and so on, then by halves; the layer worth most for its cost first.
 
     Afterwards no layer tried can grow by `step` (up to 1) as far as this effort can tell: a refused expansion stays refused
     while the others grow, for the set of robust epsilons is downward closed. Gives up on the remaining layers after
@@ -35,7 +36,7 @@ def expand_layers(ledger: Ledger, step: float, effort: Effort, patience: int) ->
     """
     undecided: list[int] = []
     in_a_row = 0
-    order = [int(d) for d in np.argsort(-ledger.weights, kind="stable")]
+    order = by_worth(ledger, slope)
     for position, layer in enumerate(order):
         if ledger.is_spent or in_a_row >= patience:
             rest = [d for d in order[position:] if ledger.robust[d] < 1.0]
@@ -70,13 +71,18 @@ def fill_layers(ledger: Ledger, slope: Slope | None, step: float) -> None:
     """
     if slope is None:
         return
-    rate = ledger.weights / np.maximum(slope.gradient, 1e-300)
-    for layer in np.argsort(-rate, kind="stable"):
-        room = -slope.margin / max(float(slope.gradient[layer]), 1e-300)
+    for layer in by_worth(ledger, slope):
+        room = -slope.margin / max(float(slope.gradient[layer]), SMALLEST_COST)
         if ledger.is_spent:
             return
         if room >= 0.25 * step:
-            expand_layer(ledger, int(layer), step, Effort.BOUNDS)
+            expand_layer(ledger, layer, step, Effort.BOUNDS)
+
+
+def by_worth(ledger: Ledger, slope: Slope | None) -> list[int]:
+    """The layers by falling w_d / g_d, or by falling weight without a slope; the inner one first on ties."""
+    cost = np.ones(len(ledger.robust)) if slope is None else np.maximum(slope.gradient, SMALLEST_COST)
+    return [int(layer) for layer in np.argsort(-ledger.weights / cost, kind="stable")]
 
 
 def raised(epsilons: Vector, layer: int, by: float) -> Vector:

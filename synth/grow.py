@@ -19,10 +19,10 @@ from synth.cutting import CutRule, fixed_cutting_weights, sensitivity_cutting_we
 from synth.expand import expand_layers, fill_layers
 from synth.ledger import Ledger, Limits
 from synth.oracle import Effort, NetworkOracle
+from synth.proposal import Slope
 from synth.result import GrowResult, GrowStep, StepKind, StepVerdict, StopReason
 from synth.trace import Checkpoint, TraceKey, append, open_trace, step_record
 from synth.weights import layer_weights
-from verifier.bounds import BoundOptions
 from verifier.deadline import Deadline
 from verifier.errors import InputError
 from verifier.evaluation import evaluate
@@ -75,14 +75,14 @@ class GrowOptions:
 
 
 DEFAULTS = GrowOptions()
-SLOPE_ITERATIONS = 10
-"""Optimisation steps behind the bound's gradient, which only guides."""
+QUICK_ITERATIONS = 8
+"""Optimisation steps of bounds effort: ten more changed the bounds of a trained network by less than a hundredth."""
 
 
 def grow(
     network: Network,
-    image: Float[np.ndarray, "channels height width"],
-    pixels: Bool[np.ndarray, "height width"],
+    image: Float[np.ndarray, "..."],
+    pixels: Bool[np.ndarray, "..."],
     target: int,
     k: int = 2,
     *,
@@ -100,8 +100,8 @@ def grow(
 
     Args:
         network: From `load_network`.
-        image: In [0, 1].
-        pixels: The perturbed object, True inside.
+        image: (channels, height, width) in [0, 1].
+        pixels: The perturbed object, (height, width), True inside.
         target: The label that must survive.
         k: How many labels are assigned.
         options: How to grow.
@@ -142,8 +142,8 @@ def grow(
 
 def network_oracle(
     network: Network,
-    image: Float[np.ndarray, "channels height width"],
-    pixels: Bool[np.ndarray, "height width"],
+    image: Float[np.ndarray, "..."],
+    pixels: Bool[np.ndarray, "..."],
     target: int,
     k: int,
     *,
@@ -160,9 +160,13 @@ def network_oracle(
         raise InputError(f"image: layers need (channels, height, width), the network reads {network.input_shape}")
     wanted = stays_in_top_k(target, k, network.labels)
     _check_clean(network, centre, wanted, target, k)
+    if pixels.shape != centre.shape[1:]:
+        raise InputError(f"mask: got shape {pixels.shape}, wanted the image's height and width {centre.shape[1:]}")
     layers = int(layer_distances(pixels).max()) + 1
     zero = LayeredNeighbourhood(centre, pixels, np.zeros(layers))
-    return NetworkOracle(network, wanted, zero, falsifier, verify_options, BoundOptions(iterations=SLOPE_ITERATIONS))
+    bounds = verify_options.bounds
+    quick = replace(bounds, iterations=min(bounds.iterations, QUICK_ITERATIONS))
+    return NetworkOracle(network, wanted, zero, falsifier, verify_options, quick)
 
 
 def _check_clean(network: Network, image: np.ndarray, wanted: Property, target: int, k: int) -> None:
@@ -193,21 +197,27 @@ def grow_with(ledger: Ledger, cutting: Vector, options: GrowOptions, resumed: Ve
     start(ledger, resumed)
     if not ledger.is_proved:
         return StopReason.TIME_LIMIT if ledger.limits.deadline.has_expired else StopReason.NOT_ROBUST_AT_ZERO
-    whole = ledger.limits.deadline
     with ledger.until(0.6):
         if resumed is None:
-            scale_up(ledger, ledger.oracle.slope(ledger.robust, Effort.BOUNDS, whole))
+            scale_up(ledger, bounds_slope(ledger))
         ascend(ledger, cutting, Effort.BOUNDS, options.climb)
-        if not ledger.is_spent:
-            fill_layers(ledger, ledger.oracle.slope(ledger.robust, Effort.BOUNDS, whole), options.step)
+        slope = bounds_slope(ledger)
+        fill_layers(ledger, slope, options.step)
     effort = Effort.BOUNDS if options.bounds_only else Effort.COMPLETE
     if effort is Effort.COMPLETE:
         with ledger.until(0.5):
             ascend(ledger, cutting, effort, replace(options.climb, patience=options.patience))
     with ledger.until(0.75):
-        expansion = expand_layers(ledger, options.step, effort, options.patience)
+        expansion = expand_layers(ledger, slope, options.step, effort, options.patience)
     enclose(ledger, options.step)
     return stop_reason(ledger, expansion)
+
+
+def bounds_slope(ledger: Ledger) -> Slope | None:
+    """The slope of the proved bound at the current neighbourhood, None where time has ended."""
+    if ledger.is_spent:
+        return None
+    return ledger.oracle.slope(ledger.robust, Effort.BOUNDS, ledger.limits.deadline)
 
 
 def start(ledger: Ledger, resumed: Vector | None) -> None:

@@ -25,6 +25,7 @@ from verifier.verify import EngineChoice, Falsifier, Outcome, VerifyOptions, ver
 
 Vector = Float[np.ndarray, " layers"]
 SOFTMAX_POINTS = 8
+SLOPE_FLOOR = 1e-4
 
 
 class Effort(Enum):
@@ -81,19 +82,19 @@ class NetworkOracle:
 
     Attributes:
         network: What is verified.
-        property: The property, such as `stays_in_top_k(target, k, labels)`.
+        goal: The property, such as `stays_in_top_k(target, k, labels)`.
         zero: The neighbourhood with all epsilons 0: image and object.
         falsifier: The attack, or None.
         options: How queries of complete effort are verified; bounds effort uses its bound options alone.
-        slope_options: For the gradient of the bound: cruder ones do, it only guides.
+        quick_bounds: For bounds effort and gradients of bounds: quicker and hardly looser.
     """
 
     network: Network
-    property: Property
+    goal: Property
     zero: LayeredNeighbourhood
     falsifier: Falsifier | None
     options: VerifyOptions
-    slope_options: BoundOptions
+    quick_bounds: BoundOptions
 
     @property
     def layers(self) -> int:
@@ -121,12 +122,12 @@ class NetworkOracle:
 
     def query(self, epsilons: Vector) -> Query:
         """The question whether the whole neighbourhood is robust."""
-        return Query(self.network, self.zero.with_epsilons(epsilons).box(), self.property)
+        return Query(self.network, self.zero.with_epsilons(epsilons).box(), self.goal)
 
     def decide(self, epsilons: Vector, effort: Effort, deadline: Deadline) -> Outcome:
         """One call of `verify`: where any engine may decide, bounds effort asks the bounds alone, without the attack."""
         if effort is Effort.BOUNDS and self.options.engine is EngineChoice.AUTO:
-            options = replace(self.options, engine=EngineChoice.BOUNDS, solver="auto")
+            options = replace(self.options, engine=EngineChoice.BOUNDS, solver="auto", bounds=self.quick_bounds)
             return verify(self.query(epsilons), falsifier=None, options=options, deadline=deadline)
         return verify(self.query(epsilons), falsifier=self.falsifier, options=self.options, deadline=deadline)
 
@@ -134,13 +135,15 @@ class NetworkOracle:
         """Of alpha-CROWN's margin bound, or of the margin at the weakest points; None if the attack finds no points."""
         if effort is Effort.COMPLETE:
             return self._weakest_slope(epsilons, deadline)
+        # At epsilon 0 the bound's derivative is that of a point and says little, so it is taken a little outside.
         bound, gradient = margin_bound_and_gradient(
             lower(self.network),
             self.zero.image.ravel(),
             np.broadcast_to(self.zero.layers, self.zero.image.shape).ravel(),
-            np.asarray(epsilons),
-            self.property,
-            options=self.slope_options,
+            np.maximum(epsilons, SLOPE_FLOOR),
+            self.goal,
+            options=self.quick_bounds,
+            deadline=deadline,
         )
         return Slope(float(bound), np.maximum(gradient, 0.0))
 
@@ -162,7 +165,7 @@ class NetworkOracle:
 
     def sensitivity(self) -> Vector:
         """The mean absolute gradient of the property's margin at the image, per layer (Simonyan et al. 2013; Mour 2023)."""
-        _, gradients = margin_gradients(self.network, self.property, self.zero.image[None])
+        _, gradients = margin_gradients(self.network, self.goal, self.zero.image[None])
         return layer_means(gradients[0], self.zero.layers)
 
     def _candidates(self, query: Query, deadline: Deadline) -> list[Float[np.ndarray, "..."]]:
@@ -175,7 +178,7 @@ class NetworkOracle:
         points = self._candidates(query, deadline)[:SOFTMAX_POINTS]
         if not points:
             return None
-        margins, gradients = margin_gradients(self.network, self.property, np.stack(points).astype(np.float64))
+        margins, gradients = margin_gradients(self.network, self.goal, np.stack(points).astype(np.float64))
         shares = np.exp(margins - margins.max())
         pull = np.tensordot(shares / shares.sum(), np.abs(gradients), axes=1)
         per_layer = np.bincount(self.zero.layers.ravel(), weights=pull.sum(axis=0).ravel(), minlength=self.layers)

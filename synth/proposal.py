@@ -10,14 +10,20 @@ from verifier.region import frozen
 
 Vector = Float[np.ndarray, " layers"]
 
-NO_COST = 1e-12
-"""A layer cheaper than this counts as free."""
+SMALLEST = 1e-6
+"""Where a layer at 0 starts, for a multiplicative step cannot leave 0."""
+
+SPENT_SHARE = 0.995
+"""How much of the margin an exponentiated step spends: a margin of exactly 0 is a violation."""
+
+LARGEST_FACTOR = 4.0
+"""The most an exponentiated step multiplies or divides a layer by, before rescaling."""
 
 
 class ProposalRule(Enum):
     """How a step is chosen."""
 
-    LINEARISED = "linearised"
+    EXPONENTIATED = "exponentiated"
     MARVEL = "marvel"
 
 
@@ -34,27 +40,29 @@ class Slope:
     gradient: Vector
 
 
-def linearised_step(epsilons: Vector, weights: Vector, slope: Slope, trade_off: float, radius: Vector) -> Vector:
-    """The best neighbourhood within `radius` of this one for the linearised margin; layers may be traded for each other.
+def exponentiated_step(epsilons: Vector, weights: Vector, slope: Slope, trade_off: float) -> Vector:
+    """An exponentiated-gradient step of the Lagrangian w . eps - mu * margin; layers are traded for each other.
 
-    Maximises w . delta subject to g . delta <= -trade_off * margin, |delta_d| <= radius_d and 0 <= eps + delta <= 1. By
-    duality it is a sign-gradient step of the Lagrangian w . eps - mu * margin: layers with w_d > mu g_d grow by their radius, the
-    others shrink by it, and one layer makes up the balance. The continuous knapsack solves it exactly: spend the budget by
-    falling w_d / g_d (ties: inner layer first).
+    eps_d (w_d / (mu g_d))^trade_off, each factor within [1/4, 4], then all rescaled so that the linearised margin is just
+    below 0. The multiplier mu = (w . eps) / (g . eps) makes the price of a unit of margin the same as its worth on average:
+    layers worth more than they cost grow, the others shrink, and at a fixed point w_d = mu g_d wherever 0 < eps_d < 1.
+    (Kivinen and Warmuth 1997 for the step; with the rescaling it is the optimality-criteria update of topology optimisation.)
+    Layers at 1 that cost nothing stay; a layer at 0 counts as 1e-6.
     """
-    low = -np.minimum(radius, epsilons)
-    high = np.minimum(radius, 1.0 - epsilons)
-    cost = np.where(slope.gradient > NO_COST, slope.gradient, 0.0)
-    budget = max(0.0, -trade_off * slope.margin) - float(cost @ low)
-    delta = low.copy()
-    # A layer that costs nothing comes first, also where it is worth nothing.
-    rate = np.where(cost > 0.0, weights / np.where(cost > 0.0, cost, 1.0), np.inf)
-    for layer in np.argsort(-rate, kind="stable"):
-        room = high[layer] - low[layer]
-        spent = room if cost[layer] * room <= budget else max(0.0, budget) / cost[layer]
-        delta[layer] += spent
-        budget -= cost[layer] * spent
-    return frozen(np.clip(epsilons + delta, 0.0, 1.0))
+    is_free = (slope.gradient <= 0.0) & (epsilons >= 1.0)
+    point = np.maximum(epsilons, SMALLEST)
+    cost = np.where(is_free, 0.0, np.maximum(slope.gradient, 1e-12 * max(1.0, float(slope.gradient.max(initial=0.0)))))
+    spent = float(cost @ point)
+    if spent <= 0.0:
+        return frozen(np.ones(len(epsilons)))
+    worth = np.where(is_free, 0.0, weights)
+    if not worth.any():
+        return epsilons
+    mu = float(worth @ point) / spent
+    rate = np.divide(worth, mu * cost, out=np.ones(len(point)), where=cost > 0.0)
+    grown = point * np.clip(rate**trade_off, 1.0 / LARGEST_FACTOR, LARGEST_FACTOR)
+    allowance = SPENT_SHARE * max(spent - slope.margin, 0.25 * spent)
+    return frozen(np.where(is_free, 1.0, np.clip(grown * allowance / float(cost @ grown), 0.0, 1.0)))
 
 
 def marvel_step(epsilons: Vector, gradient: Vector, trade_off: float, learning_rate: float) -> Vector:

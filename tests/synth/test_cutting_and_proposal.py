@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 
-from synth.climb import shrunk
+from synth.climb import CURVATURE, scaled_down, shrunk
 from synth.cutting import cut, fixed_cutting_weights, scaled_sensitivity, sensitivity_cutting_weights
-from synth.proposal import Slope, linearised_step, marvel_step
-from synth.weights import default_weights, layer_weights, weighted_size
+from synth.proposal import SPENT_SHARE, Slope, exponentiated_step, marvel_step
+from synth.weights import default_weights, layer_weights
 from verifier.errors import InputError
 
 unit = st.floats(0.0, 1.0)
@@ -55,16 +54,51 @@ def test_a_cut_that_keeps_everything_is_halved():
     assert shrunk(failing, robust, np.array([1.0, 0.0])) == pytest.approx([0.8, 0.1])
 
 
-@given(vectors(unit, st.floats(0.0, 3.0), costs, st.floats(0.01, 0.5)), st.floats(0.0, 2.0))
-def test_linearised_step_solves_its_linear_program(drawn, room):
-    epsilons, weights, cost, radius = drawn
-    proposed = linearised_step(epsilons, weights, Slope(-room, cost), 0.9, radius)
-    low, high = np.maximum(0.0, epsilons - radius), np.minimum(1.0, epsilons + radius)
-    assert (proposed >= low - 1e-12).all()
-    assert (proposed <= high + 1e-12).all()
-    assert cost @ (proposed - epsilons) <= 0.9 * room + 1e-9
-    best = linprog(-weights, A_ub=[cost], b_ub=[0.9 * room + cost @ epsilons], bounds=list(zip(low, high, strict=True)))
-    assert weighted_size(weights, proposed) == pytest.approx(-best.fun, abs=1e-6)
+@given(vectors(unit, unit, unit))
+def test_a_cut_never_enlarges_and_never_falls_below_both(drawn):
+    failing, robust, weights = drawn
+    shorter = shrunk(failing, robust, weights)
+    assert (shorter <= failing).all()
+    assert (shorter >= np.minimum(failing, robust)).all()
+
+
+def test_exponentiated_step_is_the_formula():
+    epsilons, weights, gradient = np.array([0.1, 0.2, 0.05]), np.array([1.0, 0.5, 0.25]), np.array([2.0, 4.0, 1.0])
+    margin = -0.15
+    mu = (weights @ epsilons) / (gradient @ epsilons)
+    grown = epsilons * np.clip((weights / (mu * gradient)) ** 0.5, 0.25, 4.0)
+    expected = grown * SPENT_SHARE * (gradient @ epsilons - margin) / (gradient @ grown)
+    assert exponentiated_step(epsilons, weights, Slope(margin, gradient), 0.5) == pytest.approx(expected)
+
+
+@given(vectors(unit, st.floats(0.0, 3.0), costs), st.floats(-1.0, 2.0), st.floats(0.1, 1.0))
+def test_exponentiated_step_spends_no_more_than_the_margin(drawn, room, trade_off):
+    epsilons, weights, cost = drawn
+    weights[0] = 1.0
+    proposed = exponentiated_step(epsilons, weights, Slope(-room, cost), trade_off)
+    assert ((proposed >= 0) & (proposed <= 1)).all()
+    spent = cost @ np.maximum(epsilons, 1e-6)
+    assert cost @ proposed <= max(spent + room, 0.25 * spent) + 1e-6
+
+
+def test_exponentiated_step_stays_where_worth_equals_cost():
+    cost, epsilons = np.array([2.0, 1.0, 0.5]), np.array([0.1, 0.3, 0.2])
+    assert exponentiated_step(epsilons, 3.0 * cost, Slope(0.0, cost), 0.9) == pytest.approx(SPENT_SHARE * epsilons)
+
+
+def test_exponentiated_step_keeps_unrestricted_layers_and_leaves_zero():
+    proposed = exponentiated_step(np.array([0.0, 1.0, 0.1]), np.ones(3), Slope(-0.5, np.array([1.0, 0.0, 5.0])), 0.9)
+    assert proposed[1] == 1.0
+    assert proposed[0] > 0.0
+
+
+def test_scaling_down_removes_the_excess_to_first_order():
+    slope = Slope(-0.1, np.array([2.0, 4.0]))
+    candidate = np.array([0.5, 0.25])
+    assert scaled_down(candidate, slope, 0.2) == pytest.approx(candidate * (1 - CURVATURE * 0.2 / 2.0))
+    assert scaled_down(candidate, slope, -0.2) is candidate
+    assert scaled_down(candidate, slope, np.inf) is candidate
+    assert scaled_down(candidate, slope, 50.0) == pytest.approx(candidate / 2)
 
 
 def test_marvel_step_is_the_formula():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tiny_networks import dense_network, exact_supremum, linear_network, random_dense_network
 
+from nets import shipped
 from synth.baselines import layer_by_layer, uniform
 from synth.cutting import CutRule
 from synth.grow import GrowOptions, grow, network_oracle
@@ -12,7 +13,9 @@ from synth.result import StopReason
 from verifier.check import replay
 from verifier.deadline import Deadline
 from verifier.errors import InputError
+from verifier.evaluation import evaluate
 from verifier.lowering import lower
+from verifier.onnx_import import load_network
 from verifier.property import stays_in_top_k
 from verifier.query import Query
 from verifier.verdict import Robust
@@ -132,7 +135,7 @@ def test_slopes_of_a_linear_network_are_its_costs(effort):
         verify_options=VerifyOptions(),
     )
     slope = oracle.slope(np.array([0.125, 0.25, 0.0]), effort, Deadline())
-    assert slope.margin == pytest.approx(-0.625)
+    assert slope.margin == pytest.approx(-0.625, abs=1e-3)
     assert slope.gradient == pytest.approx(costs)
 
 
@@ -187,3 +190,18 @@ def test_wrong_input_is_refused(grower, changes, message):
     arguments |= changes
     with pytest.raises(InputError, match=message):
         grower(network, arguments.pop("image"), arguments.pop("pixels"), arguments.pop("target"), **arguments)
+
+
+def test_a_trained_network_grows_a_neighbourhood_in_which_samples_keep_the_label():
+    network = load_network(shipped.network_path("strided3-none"))
+    images = shipped.images()
+    image, target = np.asarray(images.images[0], dtype=np.float64), int(images.labels[0][1])
+    options = GrowOptions(max_queries=10, bounds_only=True)
+    result = grow(network, image, np.asarray(images.masks[0][0]), target, options=options)
+    assert result.is_proved
+    assert result.weighted_size > 0.0
+    box = result.neighbourhood.box()
+    share = np.random.default_rng(0).random((64, *image.shape)) > 0.5
+    corners = np.where(share, box.upper, box.lower)
+    goal = stays_in_top_k(target, 2, network.labels)
+    assert goal.margin(evaluate(network, corners)).max() < 0.0

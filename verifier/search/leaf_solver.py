@@ -1,0 +1,78 @@
+"""Small subproblems, handed to a mixed-integer solver while that pays."""
+
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from jaxtyping import Float
+
+from verifier.deadline import Deadline
+from verifier.milp.solvers.answer import MilpSolver, SolveStatus
+from verifier.search.leaves import exact_model
+from verifier.search.skeleton import Skeleton
+from verifier.search.tree import Subproblem
+
+PROOF_SLACK = 1e-6
+"""A model excludes members >= -PROOF_SLACK times the forms' scale, so that a solver's feasibility tolerance hides no violation."""
+
+_WITNESS_MARGIN = 1e-4
+_FIRST_SLICE = 4.0
+_LONGER, _SMALLER = 1.5, 0.8
+
+
+class Settlement(Enum):
+    """What a mixed-integer model of a subproblem gave."""
+
+    REFUTED = "the solver says that it is infeasible"
+    POINT = "a solution"
+    OPEN = "no conclusion"
+
+
+@dataclass(slots=True)
+class LeafSolver:
+    """Decides when a solver is asked, and for how long: about as long as the search itself has run.
+
+    A failure makes it ask only about smaller subproblems, for longer.
+
+    Attributes:
+        solver: The solver.
+        limit: The most undecided windows of a subproblem worth trying; 0 for none.
+        models: Models solved so far.
+        refuted: How many of them were infeasible.
+    """
+
+    solver: MilpSolver
+    limit: int
+    models: int = 0
+    refuted: int = 0
+    _slice: float = _FIRST_SLICE
+    _spent: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def may_try(self) -> bool:
+        """Whether the solver has had no more than its share of the time."""
+        return self.limit > 0 and 2.0 * self._spent <= time.monotonic() - self._started
+
+    def settle(
+        self, skeleton: Skeleton, subproblem: Subproblem, undecided: int, deadline: Deadline
+    ) -> tuple[Settlement, Float[np.ndarray, " inputs"] | None]:
+        """Asks for a point of the subproblem where all members are >= 0.
+
+        Soundness: REFUTED takes the solver at its word. A point is a candidate, no more.
+        """
+        started = time.monotonic()
+        model = exact_model(skeleton, subproblem.members, subproblem.splits, -PROOF_SLACK * skeleton.scale)
+        answer = self.solver.solve(model, target=_WITNESS_MARGIN, deadline=deadline.within(self._slice))
+        self._spent += time.monotonic() - started
+        self.models += 1
+        if answer.status is SolveStatus.INFEASIBLE:
+            self.refuted += 1
+            return Settlement.REFUTED, None
+        # A point that the replay refuses, a near-tie, says as little as none.
+        self.limit = min(self.limit, int(_SMALLER * undecided))
+        self._slice *= _LONGER
+        if answer.solution is None:
+            return Settlement.OPEN, None
+        return Settlement.POINT, answer.solution[: skeleton.inputs]

@@ -206,6 +206,8 @@ class _Classification:
             # Before the passes, so that the first label's share does not limit what all labels need.
             self.territory.analyse(self._plan.analysis, first)
         self._pass(lambda question, limit: question.first_pass(starts, limit), first)
+        if self._open() and self._plan.tighten is not None and not deadline.has_expired:
+            self.territory.tighten(self._plan.tighten, deadline)
         self._solve(deadline)
         self._share()
         for label in self.labels:

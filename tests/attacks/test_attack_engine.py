@@ -48,9 +48,9 @@ def test_adaptive_steps_get_closer_than_constant_ones():
 
 def test_rows_do_not_influence_one_another():
     starts = torch.rand((5, 4), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    together = run(ascent(iterations=23), bowl, starts, Deadline())
+    together = run(ascent(iterations=9), bowl, starts, Deadline())
     for row in range(5):
-        alone = run(ascent(iterations=23), bowl, starts[row : row + 1], Deadline())
+        alone = run(ascent(iterations=9), bowl, starts[row : row + 1], Deadline())
         torch.testing.assert_close(alone.points[0], together.points[row], rtol=0, atol=0)
         torch.testing.assert_close(alone.values[0], together.values[row], rtol=0, atol=0)
 

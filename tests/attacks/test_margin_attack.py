@@ -34,7 +34,7 @@ def margins(query: Query, images: list[np.ndarray]) -> np.ndarray:
     return query.property.margin(evaluate(query.network, np.stack(images).astype(np.float64)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.sampled_from(PROPERTIES))
 def test_stays_inside_sorts_and_never_beats_the_supremum(seed, goal):
     network = random_dense_network(seed)

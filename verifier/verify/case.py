@@ -50,8 +50,12 @@ class Case:
     @property
     def is_tie(self) -> bool:
         """Whether the margin's supremum is known to lie within tolerances of 0."""
-        close = TIE_TOLERANCE * self._scale
-        return abs(self.best_bound) <= close and self.best_margin >= -close
+        return abs(self.best_bound) <= TIE_TOLERANCE * self._scale and self.is_nearly_violated
+
+    @property
+    def is_nearly_violated(self) -> bool:
+        """Whether a point's margin is >= 0 within tolerances."""
+        return self.best_margin >= -TIE_TOLERANCE * self._scale
 
     def look(self) -> None:
         """Takes up the points of the region that were added since the last look; also once settled, for a proof must survive them.

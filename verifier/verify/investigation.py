@@ -23,6 +23,9 @@ from verifier.verify.plan import Decide, Plan
 from verifier.verify.territory import Territory
 
 _MAXIMISERS_FOR_ATTACK = 4
+_NEAR = 0.1
+"""Tightened bounds narrow a gap by some hundredths: only a bound within this share of the best margin's distance from 0 is tried
+again with them."""
 
 
 class Investigation:
@@ -40,7 +43,7 @@ class Investigation:
         self._property_bound: PropertyBound | None = None
         self._milp: MilpOutcome | None = None
         self._was_cut_short = False
-        self._has_polished = False
+        self._has_polished = self._has_rebounded = False
 
     @property
     def verdict(self) -> Robust | Vulnerable | None:
@@ -82,6 +85,7 @@ class Investigation:
             return
         # What cut the first pass short was its share of the time, or the limit, which the next lines ask for again.
         self._was_cut_short = False
+        self._tighten(deadline)
         region = self._region(deadline)
         if region is None or not self._may_go_on(deadline):
             return
@@ -109,7 +113,8 @@ class Investigation:
             return UnknownReason.TIE
         if self._was_cut_short:
             return UnknownReason.TIME_LIMIT
-        if self._case.best_margin >= 0 or (self._milp is not None and self._milp.witness is not None):
+        has_candidate = self._milp is not None and (self._milp.witness is not None or self._case.is_nearly_violated)
+        if self._case.best_margin >= 0 or has_candidate:
             return UnknownReason.NOT_REPLAYED
         return UnknownReason.INCOMPLETE if self._milp is None else UnknownReason.SOLVER_FAILED
 
@@ -163,6 +168,20 @@ class Investigation:
                 region = self._territory.analyse(self._plan.analysis, deadline)
                 detail.append(f"{self._plan.analysis.name}: {region.unstable_units} units unstable")
         return self._territory.bounds
+
+    def _tighten(self, deadline: Deadline) -> None:
+        """Narrower bounds for the complete engine, and for one more try to do without it where a proof seems near."""
+        if self._plan.tighten is None or self._region(deadline) is None or not self._may_go_on(deadline):
+            return
+        if not self._territory.is_tightened:
+            with self._stage("tightening") as detail:
+                self._territory.tighten(self._plan.tighten, deadline)
+                detail.append(f"{self._territory.unstable_units} units unstable")
+        is_proof_near = self._case.best_bound < -_NEAR * self._case.best_margin
+        if is_proof_near and not self._has_rebounded:
+            self._has_rebounded = True
+            for engine in self._plan.proofs[-1:]:
+                self._bound(engine, deadline)
 
     def _bound(self, engine: BoundEngine, deadline: Deadline) -> None:
         region = self._region(deadline)

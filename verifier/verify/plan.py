@@ -10,7 +10,7 @@ from jaxtyping import Float
 from verifier.bounds import BoundMethod, RegionBounds
 from verifier.bounds.engine import BoundEngine, OwnEngine
 from verifier.deadline import Deadline
-from verifier.milp import MilpOptions, MilpOutcome, decide
+from verifier.milp import MilpOptions, MilpOutcome, decide, tighten_region
 from verifier.property import Property
 from verifier.verify.options import EngineChoice, VerifyOptions
 
@@ -41,11 +41,13 @@ class Plan:
         analysis: Computes the bounds of a region that everything else shares.
         proofs: Bound the property, the cheapest first.
         decide: The complete engine, if the run may use one.
+        tighten: Narrows a region's bounds before the complete engine runs, once for all queries on the region.
     """
 
     analysis: BoundEngine
     proofs: tuple[BoundEngine, ...]
     decide: Decide | None
+    tighten: Callable[[RegionBounds, Deadline], RegionBounds] | None = None
 
     def before_decide(self, deadline: Deadline) -> Deadline:
         """The deadline of everything but the complete engine: half of what is left, or all of it if there is no such engine."""
@@ -61,12 +63,12 @@ def plan_for(options: VerifyOptions) -> Plan:
     match options.engine:
         case EngineChoice.AUTO:
             engines = _own_engines(options)
-            return Plan(engines[0], engines, _milp(options))
+            return Plan(engines[0], engines, _milp(options), tighten_region)
         case EngineChoice.BOUNDS:
             engines = _own_engines(options)
             return Plan(engines[0], engines, None)
         case EngineChoice.MILP:
-            return Plan(_own_engines(options)[0], (), _milp(options))
+            return Plan(_own_engines(options)[0], (), _milp(options), tighten_region)
         case EngineChoice.AUTO_LIRPA:
             from verifier.bounds.lirpa import AutoLirpaEngine
 
@@ -83,7 +85,8 @@ def _own_engines(options: VerifyOptions) -> tuple[BoundEngine, ...]:
 
 
 def _milp(options: VerifyOptions) -> Decide:
-    settings = MilpOptions(solver=options.solver, pipeline=options.use_pipeline)
+    # No tightening of its own: the plan tightens once for all queries on a region.
+    settings = MilpOptions(solver=options.solver, pipeline=options.use_pipeline, tightening_seconds=0.0)
 
     def run(
         region: RegionBounds,

@@ -1,5 +1,7 @@
 """What all queries on one network and one region share: the bounds of the region and the points tried in it."""
 
+from collections.abc import Callable
+
 from verifier.bounds import RegionBounds
 from verifier.bounds.engine import BoundEngine
 from verifier.deadline import Deadline
@@ -9,6 +11,9 @@ from verifier.network import Network
 from verifier.region import Box
 from verifier.verify.evidence import Evidence
 
+_TIGHTENING_SECONDS = 10.0
+_TIGHTENING_SHARE = 0.1
+
 
 class Territory:
     """A network over a region, analysed at most once.
@@ -16,6 +21,7 @@ class Territory:
     Attributes:
         evidence: The points tried.
         bounds: The bounds of the region, once there are any.
+        is_tightened: Whether `tighten` has run.
 
     Raises:
         InputError: Bounds are handed over that belong to another region or another network.
@@ -25,6 +31,7 @@ class Territory:
         if bounds is not None:
             _check_bounds(network, region, bounds)
         self.network, self.region, self.bounds = network, region, bounds
+        self.is_tightened = False
         self.evidence = Evidence(network, region)
 
     @property
@@ -37,6 +44,13 @@ class Territory:
         if self.bounds is None:
             self.bounds = engine.analyse(lower(self.network), self.region, deadline=deadline)
         return self.bounds
+
+    def tighten(self, how: Callable[[RegionBounds, Deadline], RegionBounds], deadline: Deadline) -> None:
+        """Narrows the region's bounds for a tenth of the time left and ten seconds at most; only the first call does anything."""
+        if self.bounds is not None and not self.is_tightened:
+            seconds = min(_TIGHTENING_SECONDS, _TIGHTENING_SHARE * deadline.remaining())
+            self.bounds = how(self.bounds, deadline.within(seconds))
+            self.is_tightened = True
 
 
 def _check_bounds(network: Network, region: Box, bounds: RegionBounds) -> None:

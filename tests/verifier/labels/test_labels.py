@@ -69,7 +69,7 @@ def test_each_state_carries_its_evidence():
                 raise AssertionError
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.booleans())
 def test_agrees_with_the_exact_suprema(seed, k, has_attack):
     network = random_dense_network(seed, hidden=3)

@@ -291,3 +291,37 @@ def test_the_milp_deadline_is_the_caller_s():
     limit = Deadline.after(500.0)
     verify(ROBUST, plan=Plan(HONEST, (), decide), deadline=limit)
     assert deadlines == [limit]
+
+
+def test_tighter_bounds_come_before_the_attack_only_where_a_proof_is_nearer(monkeypatch):
+    hide_violations(monkeypatch)
+
+    def stages(upper: float) -> list[str]:
+        loose = LyingBounds(is_robust=False, upper=upper, open_forms=(0,))
+        outcome = verify(ROBUST, falsifier=falsifier(), plan=Plan(HONEST, (loose, loose), None))
+        return [stage.name for stage in outcome.statistics.stages]
+
+    # The best margin seen is -0.75 or less.
+    assert stages(0.1) == ["points", "analysis", "bounds", "bounds", "attack"]
+    assert stages(90.0) == ["points", "analysis", "bounds", "attack", "bounds"]
+
+
+def test_bounds_are_tightened_once_and_used(monkeypatch):
+    hide_violations(monkeypatch)
+    tightened, bounded = [], []
+
+    def tighten(region, deadline):
+        tightened.append(region)
+        return replace(region, unstable_units=41)
+
+    class Watching(LyingBounds):
+        def bound(self, region, property, *, deadline):
+            bounded.append(region.unstable_units)
+            return super().bound(region, property, deadline=deadline)
+
+    loose = Watching(is_robust=False, upper=0.001, open_forms=(0,))
+    plan = Plan(HONEST, (loose,), lying_milp(MilpStatus.UNDECIDED, math.inf), tighten)
+    outcome = verify(ROBUST, plan=plan, deadline=Deadline.after(500.0))
+    assert len(tightened) == 1
+    assert outcome.statistics.unstable_units == 41
+    assert bounded == [0, 41]

@@ -22,7 +22,7 @@ from verifier.query import Query
 from verifier.region import Box
 from verifier.runtime import run
 from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
-from verifier.verify import EngineChoice, VerifyOptions, verify
+from verifier.verify import EngineChoice, VerifyOptions, plan_for, verify
 
 ATTACK = MarginAttack(MarginAttackOptions(scout_steps=8, steps=10, max_subsets=6))
 COMPLETE = [EngineChoice.AUTO, EngineChoice.MILP]
@@ -240,7 +240,7 @@ def test_statistics_name_every_stage():
     query = Query(network, pixel(0.0, 1.0), stays_in_top_k(0, 1, 2))
     outcome = verify(query, falsifier=ATTACK, options=options(EngineChoice.MILP))
     statistics = outcome.statistics
-    assert [stage.name for stage in statistics.stages] == ["points", "attack", "analysis", "MILP"]
+    assert [stage.name for stage in statistics.stages] == ["points", "attack", "analysis", "tightening", "MILP"]
     assert statistics.unstable_units == 4
     assert statistics.seconds == pytest.approx(sum(stage.seconds for stage in statistics.stages))
     assert pickle.loads(pickle.dumps(query)).property.name == query.property.name
@@ -254,3 +254,15 @@ def test_thresholds_count_flips():
     assert isinstance(verify(Query(network, box, keeps_thresholds([1, 1], [0.5, 0.125]))).verdict, Vulnerable)
     goal = Property("offset", np.array([[1.0, 1.0]]), np.array([-1.25]), 1)
     assert isinstance(verify(Query(network, box, goal)).verdict, Vulnerable)
+
+
+def test_auto_lirpa_decides_by_itself():
+    try:
+        lirpa = plan_for(options(EngineChoice.AUTO_LIRPA))
+    except SolverUnavailableError as error:
+        pytest.skip(str(error))
+    proved = verify(Query(AGAINST_HALF, pixel(0.625, 0.875), stays_in_top_k(0, 1, 2)), plan=lirpa).verdict
+    assert isinstance(proved, Robust)
+    assert TrustedClaim.AUTO_LIRPA in proved.certificate.trusted
+    refuted = verify(Query(AGAINST_HALF, pixel(0.375, 0.875), stays_in_top_k(0, 1, 2)), plan=lirpa).verdict
+    assert isinstance(refuted, Vulnerable)

@@ -45,6 +45,8 @@ _SCHEDULES: Final[dict[DefenceName, dict[str, Schedule]]] = {
 _AUGMENTATIONS: Final[dict[str, Augmentation]] = {"cnn4k": _OFF}
 _RECTANGLES: Final = Rectangles(most=4, longest_side=10)
 _RADII: Final[dict[str, float]] = {"cnn4k": 0.02, "strided2": 0.03, "strided3": 0.03, "wide150k": 0.03}
+# Wide enough for the epsilons that undefended networks are verified at. PGD training pushes units off 0 by itself.
+_CLEARANCES: Final[dict[DefenceName, float]] = {"none": 0.03, "l0": 0.03, "linf": 0.0}
 
 
 def defence_name(text: str) -> DefenceName:
@@ -70,6 +72,7 @@ def recipe(name: str, defence: DefenceName) -> TrainingOptions:
         _SCHEDULES[defence][name],
         augmentation=_AUGMENTATIONS.get(name, _MILD),
         defence=_defence(name, defence),
+        clearance=_CLEARANCES[defence],
     )
 
 

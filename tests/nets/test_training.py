@@ -14,7 +14,14 @@ from nets.composer import DOUBLE_MNIST, compose
 from nets.losses import ProjectedGradient
 from nets.measure import attacked_accuracy, exact_set_accuracy
 from nets.mnist import Digits, Split
-from nets.training import AdversarialTraining, Schedule, TrainingOptions, draw_batch, train_network
+from nets.training import (
+    AdversarialTraining,
+    Schedule,
+    TrainingOptions,
+    background_penalty,
+    draw_batch,
+    train_network,
+)
 from verifier.errors import InputError
 
 TINY = TrainingOptions(Schedule(4, batch_size=8), augmentation=Augmentation(10.0, 0.1, 0.1, 1.0))
@@ -106,3 +113,40 @@ def test_misuse_is_refused(training_digits: Digits) -> None:
 def test_a_diverging_run_stops(training_digits: Digits) -> None:
     with pytest.raises(InputError, match=r"training diverged: loss .* at step"):
         weights(training_digits, TrainingOptions(Schedule(30, batch_size=4, learning_rate=1e30)))
+
+
+def first_layer_stays_put(network: torch.nn.Module, clearance: float) -> bool:
+    """Whether no change of a blank image by at most `clearance` flips a unit of the first layer, by its definition."""
+    layer = next(layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d))
+    corners = clearance * layer.weight.sign()
+    moved = torch.stack([(layer.weight * sign * corners).sum(dim=(1, 2, 3)) for sign in (-1, 0, 1)]) + layer.bias
+    return bool((moved.sign() == layer.bias.sign()).all())
+
+
+def test_background_penalty_is_zero_exactly_where_no_small_change_flips_a_blank_unit() -> None:
+    layer = torch.nn.Conv2d(1, 2, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[[[1.0, -2.0], [0.5, 0.5]]], [[[0.0, 1.0], [0.0, 0.0]]]]))
+        layer.bias.copy_(torch.tensor([-0.5, 0.2]))
+    network = torch.nn.Sequential(layer.requires_grad_(False))
+    assert float(background_penalty(network, 0.1)) == 0.0
+    assert first_layer_stays_put(network, 0.1)
+    # 0.25 * 4 = 1 against 0.5, and 0.25 * 1 against 0.2.
+    assert float(background_penalty(network, 0.25)) == pytest.approx(0.5 + 0.05)
+    assert not first_layer_stays_put(network, 0.25)
+
+
+def test_clearance_keeps_blank_units_away_from_zero(training_digits: Digits) -> None:
+    schedule = Schedule(60, batch_size=16, learning_rate=2e-2, weight_decay=0.1)
+    penalties = [
+        float(background_penalty(train_network(architecture("strided2"), training_digits, options, 1), 0.03))
+        for options in (TrainingOptions(schedule), TrainingOptions(schedule, clearance=0.03))
+    ]
+    assert penalties[1] < 0.5 * penalties[0]
+
+
+def test_clearance_refuses_what_it_cannot_serve(training_digits: Digits) -> None:
+    with pytest.raises(InputError, match="clearance"):
+        TrainingOptions(Schedule(1), clearance=-0.1)
+    with pytest.raises(InputError, match="convolution"):
+        background_penalty(torch.nn.Sequential(torch.nn.Linear(2, 2)), 0.1)

@@ -6,7 +6,7 @@ and ends by expanding single layers until none can grow by one step.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class GrowOptions:
     """
 
     cut: CutRule = CutRule.FIXED
-    weights: Sequence[float] | None = None
+    weights: tuple[float, ...] | None = None
     step: float = 1.0 / 255.0
     query_seconds: float = 5.0
     max_queries: int = 1000
@@ -76,7 +76,7 @@ class GrowOptions:
 
 DEFAULTS = GrowOptions()
 QUICK_ITERATIONS = 8
-"""Optimisation steps of bounds effort: ten more changed the bounds of a trained network by less than a hundredth."""
+"""Optimisation steps of bounds effort: on a trained network, 30 more moved the bound by less than 1 % of the clean margin."""
 
 
 def grow(

@@ -78,6 +78,7 @@ class Ledger:
         self.steps: list[GrowStep] = []
         self.exclusions: list[Exclusion] = []
         self._reach = oracle.reach
+        self._undecided: set[tuple[bytes, Effort]] = set()
         self._on_step = on_step
         self._first_index = first_index
         self._began = time.monotonic()
@@ -131,11 +132,17 @@ class Ledger:
         *,
         even_if_spent: bool = False,
     ) -> StepVerdict | None:
-        """Asks about a neighbourhood and moves there if it is robust and not smaller; None if nothing may be asked any more."""
+        """Asks about a neighbourhood and moves there if it is robust and not smaller; None if nothing may be asked any more.
+
+        What contains a known counterexample, or was left undecided before, is answered without a query.
+        """
         wanted = self.saturated(epsilons)
         if self.is_excluded(wanted):
             self._record(kind, layer, wanted, None, StepVerdict.EXCLUDED)
             return StepVerdict.EXCLUDED
+        question = (wanted.tobytes(), effort)
+        if question in self._undecided:
+            return StepVerdict.UNKNOWN
         if self.is_spent and not even_if_spent:
             return None
         self.queries += 1
@@ -148,7 +155,9 @@ class Ledger:
                 self.robust, self.outcome = wanted, outcome
             case Vulnerable(counterexample):
                 self.exclude(counterexample)
-            case Robust() | Unknown():
+            case Unknown():
+                self._undecided.add(question)
+            case Robust():
                 pass
             case never:
                 assert_never(never)

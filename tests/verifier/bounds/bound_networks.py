@@ -43,6 +43,15 @@ def relu_network(seed: int, inputs: int = 4, hidden: int = 6, labels: int = 3) -
     )
 
 
+def deep_network(seed: int, inputs: int = 4, hidden: int = 8, labels: int = 3) -> CanonicalNetwork:
+    """Four hidden layers, so that intermediate rows pass several undecided nodes."""
+    generator = np.random.default_rng(seed)
+    nodes = [dense(generator, hidden, (0, inputs)), Relu(1, hidden)]
+    for value in (2, 4, 6):
+        nodes += [dense(generator, hidden, (value, hidden)), Relu(value + 1, hidden)]
+    return CanonicalNetwork(inputs, (*nodes, dense(generator, labels, (8, hidden))))
+
+
 def max_network(seed: int, *, has_floor: bool, inputs: int = 4, labels: int = 3) -> CanonicalNetwork:
     """A ReLU layer, windows that overlap and have absent candidates, another ReLU layer."""
     generator = np.random.default_rng(seed)
@@ -101,6 +110,7 @@ def image_network(seed: int, *, pools: bool, labels: int = 4) -> CanonicalNetwor
 
 NETWORKS = {
     "relu": relu_network,
+    "deep": deep_network,
     "max": lambda seed: max_network(seed, has_floor=False),
     "max with floor": lambda seed: max_network(seed, has_floor=True),
     "residual": residual_network,

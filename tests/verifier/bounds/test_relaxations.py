@@ -136,3 +136,11 @@ def test_projection_onto_the_simplex_is_the_nearest_point(weights, data):
     # Optimality: no vertex of the simplex lies further along the direction from the projection to the point.
     direction = np.array(weights) - found
     assert (direction[alive] <= direction @ found + 1e-9).all()
+
+
+def test_the_first_plane_above_is_the_chord_over_the_second_largest_upper_bound():
+    relaxation = relaxed([-1.0, 0.0, -2.0], [3.0, 2.0, 1.0], False)
+    slopes, constant = plane(relaxation, float(relaxation.first_fraction()))
+    # T = 2: only the first candidate rises above it, with slope (3 - 2) / (3 + 1).
+    np.testing.assert_allclose(slopes, [0.25, 0.0, 0.0])
+    assert constant == pytest.approx(2.25)

@@ -33,6 +33,7 @@ from verifier.property import Property
 
 _LOG = logging.getLogger(__name__)
 _ROUNDS = 3
+_TIGHTENING_SHARE = 0.25
 Seeds = Float[np.ndarray, "n inputs"]
 
 
@@ -89,7 +90,8 @@ def tighten_region(region: RegionBounds, deadline: Deadline) -> RegionBounds:
     """
     box = (region.lower, region.upper)
     tighten = LpTightener(deadline)
-    encoding = encode(region.canonical, box, region.node_bounds, Form.RELAXED, tighten=tighten, deadline=deadline)
+    # The encoding itself takes a moment only, and cutting it short would lose every bound tightened so far.
+    encoding = encode(region.canonical, box, region.node_bounds, Form.RELAXED, tighten=tighten, deadline=Deadline())
     if encoding is None:
         return region
     return replace(region, node_bounds=encoding.node_bounds, unstable_units=encoding.undecided)
@@ -123,7 +125,7 @@ class _Run:
         return self._pipeline(plan, forms)
 
     def _encode(self, form: Form, bounds: NodeBounds) -> Encoding | None:
-        seconds = self.options.tightening_seconds
+        seconds = min(self.options.tightening_seconds, _TIGHTENING_SHARE * self.deadline.remaining())
         is_tightening = form is Form.RELAXED and seconds > 0
         tighten = LpTightener(self.deadline.within(seconds)) if is_tightening else None
         box = (self.region.lower, self.region.upper)

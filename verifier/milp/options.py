@@ -20,7 +20,8 @@ class MilpOptions:
         solver: "auto" or a solver's name.
         pipeline: LPs of the count-subsets, then a model per surviving subset; False solves one model of the count-th largest
             form instead.
-        tightening_seconds: The most time spent on tightening bounds by linear programs; 0 leaves it out.
+        tightening_seconds: The most time spent on tightening bounds by linear programs, and never more than a quarter of what
+            is left; 0 leaves it out.
         subset_cap: With more open subsets than this, or none listed, the single model is used.
         witness_margin: Solvers may stop at a solution with at least this margin: smaller ones mostly fail the replay.
         proof_slack: A proof excludes margins >= -proof_slack times the forms' scale, so that a solver's feasibility tolerance

@@ -115,7 +115,7 @@ class LinearAnswer:
 
 
 class LinearProgram:
-    """One relaxed model, solved again and again with other objectives and row bounds, hot-started each time.
+    """One relaxed model, solved again and again with other objectives and row bounds, hot-started unless told otherwise.
 
     Soundness: bounds come from HiGHS' multipliers through `dual_bound`, not from its word.
 
@@ -145,6 +145,10 @@ class LinearProgram:
         """Replaces one row's lower bound; -inf switches it off where its upper bound is inf."""
         self._row_lower[row] = lower
         self._highs.changeRowBounds(row, lower, float(self._model.row_upper[row]))
+
+    def forget_basis(self) -> None:
+        """The next program is solved from scratch."""
+        self._highs.clearSolver()
 
     def maximise(self, objective: ColumnVector, deadline: Deadline) -> LinearAnswer:
         """The largest objective @ x over the program, and a point attaining it."""

@@ -14,6 +14,8 @@ from verifier.layered import LayeredNeighbourhood
 
 _OUTLINE = "#35c9ff"
 _HEAT = "inferno"
+_UNRESTRICTED = "#b8e0c8"
+_LOG_RATIO = 12.0
 _DOTS_PER_INCH = 130
 
 
@@ -71,6 +73,7 @@ def _render(neighbourhood: LayeredNeighbourhood, text: HeatmapText, outside: np.
     bar.ax.tick_params(labelsize=8)
     if outside is None:
         places["outside"].set_axis_off()
+        places["outside"].text(0.5, 0.5, "no counterexample\nwas found near by", ha="center", va="center", color="0.4")
     else:
         _draw_outside(places["outside"], neighbourhood, outside, text.outside)
     _draw_layers(places["layers"], neighbourhood, norm)
@@ -80,10 +83,21 @@ def _render(neighbourhood: LayeredNeighbourhood, text: HeatmapText, outside: np.
 
 
 def _norm(epsilons: np.ndarray) -> Any:
-    from matplotlib.colors import PowerNorm
+    """The colour scale of the restricted layers; an epsilon of 1 is unrestricted and lies above every scale."""
+    from matplotlib.colors import LogNorm, Normalize
 
-    # A square root, because layers next to the object usually have a small share of what far ones have.
-    return PowerNorm(0.5, vmin=0.0, vmax=max(float(epsilons.max(initial=0.0)), 1e-6))
+    shown = epsilons[(epsilons > 0.0) & (epsilons < 1.0)]
+    if not len(shown):
+        return Normalize(0.0, 0.999)
+    low, high = float(shown.min()), float(shown.max())
+    # Layers next to the object often have a small share of what far ones have; then only a logarithm shows both.
+    return LogNorm(0.9 * low, 1.001 * high) if high > _LOG_RATIO * low else Normalize(0.0, 1.001 * high)
+
+
+def _colours() -> Any:
+    from matplotlib import colormaps
+
+    return colormaps[_HEAT].with_extremes(over=_UNRESTRICTED, under="black")
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:
@@ -110,7 +124,7 @@ def _draw_image(axes: Any, neighbourhood: LayeredNeighbourhood, title: str) -> N
 
 
 def _draw_heat(axes: Any, neighbourhood: LayeredNeighbourhood, title: str, norm: Any) -> Any:
-    shown = axes.imshow(neighbourhood.epsilons[neighbourhood.layers], cmap=_HEAT, norm=norm)
+    shown = axes.imshow(neighbourhood.epsilons[neighbourhood.layers], cmap=_colours(), norm=norm)
     ink = neighbourhood.image.max(axis=0)
     # White where the image has ink, transparent where it has none: the heat stays readable in between.
     overlay = np.ones((*ink.shape, 4))
@@ -128,19 +142,31 @@ def _draw_outside(axes: Any, neighbourhood: LayeredNeighbourhood, outside: np.nd
 
 
 def _draw_layers(axes: Any, neighbourhood: LayeredNeighbourhood, norm: Any) -> None:
-    from matplotlib import colormaps
-
     epsilons = neighbourhood.epsilons
-    axes.bar(
-        np.arange(len(epsilons)),
-        epsilons,
-        width=0.9,
-        color=colormaps[_HEAT](norm(epsilons)),
-        edgecolor="0.4",
-        linewidth=0.3,
-    )
-    axes.set_xlim(-0.6, len(epsilons) - 0.4)
+    ceiling = float(norm.vmax) * 1.08
+    heights = np.minimum(epsilons, ceiling)
+    style = {"width": 0.9, "edgecolor": "0.4", "linewidth": 0.3}
+    axes.bar(np.arange(len(epsilons)), heights, color=_colours()(norm(epsilons)), **style)
+    axes.set(xlim=(-0.6, len(epsilons) - 0.4), ylim=(0.0, ceiling))
+    if _is_logarithmic(norm):
+        axes.set_yscale("log")
+        axes.set_ylim(float(norm.vmin) * 0.8, ceiling)
     axes.set_xlabel("layer: Chebyshev distance from the outlined object, in pixels", fontsize=9)
     axes.set_ylabel("epsilon", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+    if (epsilons >= 1.0).any():
+        _legend(axes)
+
+
+def _is_logarithmic(norm: Any) -> bool:
+    from matplotlib.colors import LogNorm
+
+    return isinstance(norm, LogNorm)
+
+
+def _legend(axes: Any) -> None:
+    from matplotlib.patches import Patch
+
+    patch = Patch(facecolor=_UNRESTRICTED, edgecolor="0.4", label="epsilon 1: unrestricted")
+    axes.legend(handles=[patch], fontsize=8, frameon=False, loc="upper left")

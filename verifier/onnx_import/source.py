@@ -71,6 +71,7 @@ def parse(data: bytes, path: str) -> Source:
         raise ImportedNetworkError(f"{path}: not an ONNX file, or a damaged one: {first_line(error)}") from error
     if not model.graph.output or not model.opset_import:
         raise ImportedNetworkError(f"{path}: not an ONNX file, or a damaged one: it has no output or no opset")
+    _check_names(model, path)
     opset = _opset(model, path)
     _check_domains(model, path, opset)
     _check_data(model, path)
@@ -105,6 +106,18 @@ def _opset(model: onnx.ModelProto, path: str) -> int:
             "convert it with onnx.version_converter or export it again"
         )
     return int(versions[0])
+
+
+def _check_names(model: onnx.ModelProto, path: str) -> None:
+    """Refuses names that are not UTF-8: protobuf hands these over as bytes, which no message or lookup expects."""
+    graph = model.graph
+    tensors = (*graph.input, *graph.output, *graph.initializer)
+    names = [entry.domain for entry in model.opset_import] + [tensor.name for tensor in tensors]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+    broken = [name for name in names if not isinstance(name, str)]
+    if broken:
+        raise ImportedNetworkError(f"{path}: not an ONNX file, or a damaged one: the name {broken[0]!r} is not UTF-8")
 
 
 def _check_domains(model: onnx.ModelProto, path: str, opset: int) -> None:

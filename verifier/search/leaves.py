@@ -68,14 +68,14 @@ def exact_model(skeleton: Skeleton, members: tuple[int, ...], splits: tuple[Spli
 
 def _sets(
     skeleton: Skeleton, splits: tuple[Split, ...]
-) -> tuple[list[Bool[np.ndarray, "windows slots"]], list[Bool[np.ndarray, "windows slots"]]]:
+) -> tuple[list[Bool[np.ndarray, "_ _"]], list[Bool[np.ndarray, "_ _"]]]:
     domain = domain_of(skeleton, [splits])
     alive, dropped = ([part[:, :, 0].cpu().numpy() for part in parts] for parts in (domain.alive, domain.dropped))
     return alive, dropped
 
 
 def _worst_window(
-    skeleton: Skeleton, alive: list[Bool[np.ndarray, "windows slots"]], point: Float[np.ndarray, " columns"]
+    skeleton: Skeleton, alive: list[Bool[np.ndarray, "_ _"]], point: Float[np.ndarray, " _"]
 ) -> Split | None:
     """Where the outputs differ most from the largest alternative, among windows with several."""
     worst, found = _CONSISTENT * skeleton.scale, None
@@ -94,8 +94,8 @@ def _worst_window(
 def _model(
     skeleton: Skeleton,
     members: tuple[int, ...],
-    alive: list[Bool[np.ndarray, "windows slots"]],
-    dropped: list[Bool[np.ndarray, "windows slots"]],
+    alive: list[Bool[np.ndarray, "_ _"]],
+    dropped: list[Bool[np.ndarray, "_ _"]],
     least: float | None,
 ) -> MilpModel:
     """Columns: inputs, window outputs, the least form s, the slack e, binaries.

@@ -57,7 +57,14 @@ class SearchOptions:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("lookahead", 1), ("leaf_windows", 0), ("most_open", 1)):
+        for name, least in (
+            ("batch", 1),
+            ("lookahead", 1),
+            ("leaf_windows", 0),
+            ("most_open", 1),
+            ("climbers", 1),
+            ("climbs", 0),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"search options: {name} is {getattr(self, name)}, wanted at least {least}")
 

@@ -56,7 +56,7 @@ def verify(
     Args:
         query: Network, region and property.
         timeout: Seconds for all of it; None for no limit.
-        engine: "auto", "bounds", "milp" or "auto-lirpa".
+        engine: "auto", "bounds", "search", "milp" or "auto-lirpa".
         solver: "auto", "highs", "cbc", "gurobi" or "scip".
         seed: Of the attack's random starts.
         start: An image to try first, such as the unperturbed one.

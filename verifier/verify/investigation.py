@@ -15,17 +15,25 @@ from verifier.deadline import Deadline
 from verifier.errors import ContradictionError
 from verifier.milp import MilpOutcome, MilpStatus
 from verifier.query import Query
+from verifier.search import SearchOutcome, SearchStatus
 from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
 from verifier.verify.case import Case
 from verifier.verify.falsifier import Falsifier
 from verifier.verify.outcome import Outcome, Stage, Statistics
-from verifier.verify.plan import Decide, Plan
+from verifier.verify.plan import Decide, Explore, Plan
 from verifier.verify.territory import Territory
 
 _MAXIMISERS_FOR_ATTACK = 4
 _NEAR = 0.1
 """Tightened bounds narrow a gap by some hundredths: only a bound within this share of the best margin's distance from 0 is tried
 again with them."""
+
+
+_FIRST_SEARCH_SECONDS, _FIRST_SEARCH_SHARE = 10.0, 0.2
+_FIRST_SHARE = 0.5
+_FEW_UNITS = 400
+"""Up to about this many undecided units open solvers settle most models in seconds; from there on few at all (measured on the
+published Double-MNIST networks: 336 to 384 binaries took HiGHS 0.3 to 20 s, 1,200 and more were never settled)."""
 
 
 class Investigation:
@@ -80,18 +88,57 @@ class Investigation:
             self._attack(self._starts(starts), deadline)
 
     def solve(self, deadline: Deadline) -> None:
-        """The complete engine, if the plan has one; may be called again with more time."""
+        """The complete engines, if the plan has any; may be called again with more time.
+
+        A short search comes first, since it decides most of what bounds leave open sooner than bounds can be tightened; then solver
+        and search, in the order that the model's size suggests.
+        """
+        if not self._plan.is_complete:
+            return
+        if self._plan.explore is not None:
+            seconds = min(_FIRST_SEARCH_SECONDS, _FIRST_SEARCH_SHARE * deadline.remaining())
+            self._search(self._plan.explore, deadline.within(seconds), "a short search first")
+        self._tighten(deadline)
+        units = self._territory.unstable_units
+        is_small = units is not None and units <= _FEW_UNITS
+        if is_small:
+            self._ask_solver(deadline if self._plan.explore is None else _share(deadline, _FIRST_SHARE))
+        if self._plan.explore is not None:
+            end = deadline if is_small or self._plan.decide is None else _share(deadline, _FIRST_SHARE)
+            self._search(self._plan.explore, end, f"{units} units unstable")
+        if not is_small:
+            self._ask_solver(deadline)
+
+    def _search(self, explore: Explore, deadline: Deadline, why: str) -> None:
+        # What cut earlier stages short was their share of the time, or the limit, which the next lines ask for again.
+        self._was_cut_short = False
+        region = self._region(deadline)
+        if region is None or not self._may_go_on(deadline):
+            return
+        with self._stage("search") as detail:
+            found = explore(
+                region,
+                self.query.property,
+                self._open_subsets(),
+                on_candidates=self._try_candidates,
+                deadline=deadline,
+            )
+            detail.append(f"{why}: {found.status.value}; {found.detail}")
+            self._after_search(found, deadline)
+        if found.is_interrupted:
+            raise KeyboardInterrupt
+
+    def _ask_solver(self, deadline: Deadline) -> None:
         if self._plan.decide is None:
             return
-        # What cut the first pass short was its share of the time, or the limit, which the next lines ask for again.
         self._was_cut_short = False
-        self._tighten(deadline)
         region = self._region(deadline)
         if region is None or not self._may_go_on(deadline):
             return
         with self._stage("MILP") as detail:
             self._milp = self._decide(self._plan.decide, region, deadline)
-            detail.append(f"{self._milp.status.value}, {self._milp.binaries} binaries; {self._milp.detail}")
+            few = f"{self._territory.unstable_units} units unstable"
+            detail.append(f"{few}: {self._milp.status.value}, {self._milp.binaries} binaries; {self._milp.detail}")
             self._after_milp(self._milp, deadline)
 
     def outcome(self) -> Outcome:
@@ -208,7 +255,26 @@ class Investigation:
         bound = self._property_bound
         return bound.open_subsets if bound is not None and bound.subsets_listed and bound.open_subsets else None
 
-    # The complete engine.
+    # The complete engines.
+
+    def _try_candidates(self, points: Float[np.ndarray, "n inputs"]) -> bool:
+        """Whether one of the search's points is a counterexample that replays."""
+        self._territory.evidence.offer_near(points.reshape(-1, *self.query.region.shape), "branch and bound")
+        self.look()
+        return isinstance(self.verdict, Vulnerable)
+
+    def _after_search(self, found: SearchOutcome, deadline: Deadline) -> None:
+        engine = "branch and bound"
+        self._territory.evidence.offer_near(found.seeds.reshape(-1, *self.query.region.shape), f"points of {engine}")
+        self.look()
+        if found.status is not SearchStatus.WITNESS:
+            self._case.claim_bound(self._everywhere(found.best_bound), engine)
+        if found.status is SearchStatus.REFUTED and -math.inf < found.best_bound < 0:
+            bound = self._everywhere(found.best_bound)
+            earlier = () if self._property_bound is None else self._property_bound.trusted
+            claims = _distinct((*found.trusted, *earlier))
+            self._case.claim_robust(Certificate(engine, bound if bound < 0 else None, claims))
+        self._was_cut_short |= self.verdict is None and deadline.has_expired
 
     def _decide(self, decide: Decide, region: RegionBounds, deadline: Deadline) -> MilpOutcome:
         def on_witness(point: Float[np.ndarray, "..."]) -> bool:
@@ -240,20 +306,19 @@ class Investigation:
         self._territory.evidence.offer_near(found, f"optima of {engine}")
         self.look()
         if milp.status is not MilpStatus.WITNESS:
-            self._case.claim_bound(self._bound_everywhere(milp), engine)
+            self._case.claim_bound(self._everywhere(milp.best_bound), engine)
         if milp.status is MilpStatus.REFUTED and -math.inf < milp.best_bound < 0:
             self._case.claim_robust(self._milp_certificate(milp, engine))
         elif len(milp.seeds):
             self._attack(milp.seeds.reshape(-1, *self.query.region.shape), deadline)
         self._was_cut_short |= self.verdict is None and deadline.has_expired
 
-    def _bound_everywhere(self, milp: MilpOutcome) -> float:
-        """The MILP's bound speaks of the subsets it was given; of those that bounds refuted only "< 0" is known."""
-        is_partial = self._open_subsets() is not None and not math.isnan(milp.best_bound)
-        return max(milp.best_bound, 0.0) if is_partial else milp.best_bound
+    def _everywhere(self, bound: float) -> float:
+        """A complete engine's bound speaks of the subsets it was given; of those that bounds refuted only "< 0" is known."""
+        return max(bound, 0.0) if self._open_subsets() is not None and not math.isnan(bound) else bound
 
     def _milp_certificate(self, milp: MilpOutcome, engine: str) -> Certificate:
-        bound = self._bound_everywhere(milp)
+        bound = self._everywhere(milp.best_bound)
         solver = (TrustedClaim.MIP_SOLVER_STATUS,) if milp.solver else ()
         earlier = () if self._property_bound is None else self._property_bound.trusted
         claims = _distinct((*solver, TrustedClaim.FLOAT64_ROUNDING, *milp.trusted, *earlier))
@@ -279,3 +344,8 @@ class Investigation:
 
 def _distinct(claims: Sequence[TrustedClaim]) -> tuple[TrustedClaim, ...]:
     return tuple(dict.fromkeys(claims))
+
+
+def _share(deadline: Deadline, share: float) -> Deadline:
+    """The deadline after this share of what is left."""
+    return deadline.within(share * deadline.remaining())

@@ -5,17 +5,20 @@ from enum import Enum
 
 from verifier.bounds import BoundOptions
 from verifier.errors import InputError
+from verifier.search import SearchOptions
 
 
 class EngineChoice(Enum):
     """The engines behind one answer; every choice also searches for counterexamples."""
 
     AUTO = "auto"
-    """Bounds where they suffice, MILP for the rest: complete."""
+    """Bounds where they suffice, branch and bound and MILP for the rest, in an order that follows the model: complete."""
     BOUNDS = "bounds"
     """Our bounds alone: fast, incomplete."""
     MILP = "milp"
     """The solver decides; bounds only size its model: complete, and a second opinion on bound proofs."""
+    SEARCH = "search"
+    """Bounds, then our own branch and bound: complete."""
     AUTO_LIRPA = "auto-lirpa"
     """auto-LiRPA's bounds alone: an independent cross-check, incomplete."""
 
@@ -28,6 +31,7 @@ class VerifyOptions:
         engine: Which engines may decide.
         solver: The MILP solver's name, or "auto".
         bounds: Options of our own bounds.
+        search: Options of our own branch and bound.
         use_pipeline: Whether MILP refutes count-subsets one by one (the default), or solves one model of the whole margin.
 
     Raises:
@@ -38,9 +42,11 @@ class VerifyOptions:
     solver: str = "auto"
     bounds: BoundOptions = BoundOptions()  # noqa: RUF009 - frozen
     use_pipeline: bool = True
+    search: SearchOptions = SearchOptions()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
-        if self.solver != "auto" and self.engine in (EngineChoice.BOUNDS, EngineChoice.AUTO_LIRPA):
+        without_solver = (EngineChoice.BOUNDS, EngineChoice.SEARCH, EngineChoice.AUTO_LIRPA)
+        if self.solver != "auto" and self.engine in without_solver:
             raise InputError(
-                f"solver {self.solver!r}: engine {self.engine.value!r} runs no MILP solver; use engine auto or milp"
+                f"solver {self.solver!r}: engine {self.engine.value!r} takes no MILP solver; use engine auto or milp"
             )

@@ -10,7 +10,7 @@ class Stage:
     """One step of a run.
 
     Attributes:
-        name: "points", "analysis", "bounds", "attack" or "MILP".
+        name: "points", "analysis", "bounds", "attack", "tightening", "search" or "MILP".
         seconds: Wall time.
         upper_bound: The least proved upper bound of the margin after this stage; inf while there is none.
         detail: What happened, in a few words.

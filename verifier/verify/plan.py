@@ -12,6 +12,7 @@ from verifier.bounds.engine import BoundEngine, OwnEngine
 from verifier.deadline import Deadline
 from verifier.milp import MilpOptions, MilpOutcome, decide, tighten_region
 from verifier.property import Property
+from verifier.search import SearchOutcome, search
 from verifier.verify.options import EngineChoice, VerifyOptions
 
 FIRST_PASS_SHARE = 0.5
@@ -33,6 +34,22 @@ class Decide(Protocol):
         """Decides the property over the region; `open_subsets` None means that none was refuted or they are not listed."""
 
 
+@runtime_checkable
+class Explore(Protocol):
+    """Branch and bound: `verifier.search.search` with its options fixed."""
+
+    def __call__(
+        self,
+        region: RegionBounds,
+        goal: Property,
+        open_subsets: Sequence[tuple[int, ...]] | None,
+        *,
+        on_candidates: Callable[[Float[np.ndarray, "n inputs"]], bool],
+        deadline: Deadline,
+    ) -> SearchOutcome:
+        """Decides the property over the region; `open_subsets` None means that none was refuted or they are not listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Engines by role.
@@ -40,18 +57,25 @@ class Plan:
     Attributes:
         analysis: Computes the bounds of a region that everything else shares.
         proofs: Bound the property, the cheapest first.
-        decide: The complete engine, if the run may use one.
-        tighten: Narrows a region's bounds before the complete engine runs, once for all queries on the region.
+        decide: The solver, complete, if the run may use it.
+        tighten: Narrows a region's bounds before the solver or a long search runs, once for all queries on the region.
+        explore: The branch and bound, complete, if the run may use it.
     """
 
     analysis: BoundEngine
     proofs: tuple[BoundEngine, ...]
     decide: Decide | None
     tighten: Callable[[RegionBounds, Deadline], RegionBounds] | None = None
+    explore: Explore | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether some engine decides every query, given time."""
+        return self.decide is not None or self.explore is not None
 
     def before_decide(self, deadline: Deadline) -> Deadline:
-        """The deadline of everything but the complete engine: half of what is left, or all of it if there is no such engine."""
-        return deadline if self.decide is None else deadline.within(FIRST_PASS_SHARE * deadline.remaining())
+        """The deadline of everything but complete engines: half of what is left, or all of it if there is no such engine."""
+        return deadline if not self.is_complete else deadline.within(FIRST_PASS_SHARE * deadline.remaining())
 
 
 def plan_for(options: VerifyOptions) -> Plan:
@@ -63,7 +87,10 @@ def plan_for(options: VerifyOptions) -> Plan:
     match options.engine:
         case EngineChoice.AUTO:
             engines = _own_engines(options)
-            return Plan(engines[0], engines, _milp(options), tighten_region)
+            return Plan(engines[0], engines, _milp(options), tighten_region, _search(options))
+        case EngineChoice.SEARCH:
+            engines = _own_engines(options)
+            return Plan(engines[0], engines, None, tighten_region, _search(options))
         case EngineChoice.BOUNDS:
             engines = _own_engines(options)
             return Plan(engines[0], engines, None)
@@ -74,6 +101,22 @@ def plan_for(options: VerifyOptions) -> Plan:
 
             lirpa = AutoLirpaEngine()
             return Plan(lirpa, (lirpa,), None)
+
+
+def _search(options: VerifyOptions) -> Explore:
+    def run(
+        region: RegionBounds,
+        goal: Property,
+        open_subsets: Sequence[tuple[int, ...]] | None,
+        *,
+        on_candidates: Callable[[Float[np.ndarray, "n inputs"]], bool],
+        deadline: Deadline,
+    ) -> SearchOutcome:
+        return search(
+            region, goal, open_subsets, options=options.search, on_candidates=on_candidates, deadline=deadline
+        )
+
+    return run
 
 
 def _own_engines(options: VerifyOptions) -> tuple[BoundEngine, ...]:

@@ -25,7 +25,7 @@ def verify(
     starts: Float[np.ndarray, "n ..."] | None = None,
     plan: Plan | None = None,
 ) -> Outcome:
-    """Decides the query: cheap points, bounds, attack, tighter bounds, MILP, until the first sound verdict.
+    """Decides the query: cheap points, bounds, attack, tighter bounds, search, MILP, until the first sound verdict.
 
     Soundness: `Robust` carries what it takes on trust; `Vulnerable` carries an image that `check.replay` accepted. Every proof is
     confronted with every image tried.

@@ -1,0 +1,136 @@
+"""The search as an engine of `verify`: alone it decides, with others it takes its turn, and its lies are caught."""
+
+import numpy as np
+import pytest
+from tiny_networks import exact_supremum, linear_network, random_box, random_dense_network
+
+from verifier.bounds import BoundMethod, BoundOptions
+from verifier.bounds.engine import OwnEngine
+from verifier.certificate import TrustedClaim
+from verifier.deadline import Deadline
+from verifier.errors import ContradictionError, InputError
+from verifier.milp import MilpOutcome, MilpStatus
+from verifier.property import stays_in_top_k
+from verifier.query import Query
+from verifier.region import Box
+from verifier.search import Descent, SearchOptions, SearchOutcome, SearchStatus
+from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
+from verifier.verify import EngineChoice, Plan, VerifyOptions, verify
+
+HONEST = OwnEngine(BoundOptions(method=BoundMethod.INTERVAL))
+NETWORK = linear_network([[3.0, -1.0], [0.0, 0.0]], [0.25, 0.5])
+NOTHING = np.zeros((0, 2))
+
+
+def query(lower, upper) -> Query:
+    box = Box(np.array(lower).reshape(1, 1, 2), np.array(upper).reshape(1, 1, 2))
+    return Query(NETWORK, box, stays_in_top_k(0, 1, 2))
+
+
+ROBUST = query((0.5, 0.0), (1.0, 0.5))  # supremum -0.75
+TRAP = query((0.25, 0.25), (0.75, 1.0))  # 0.5 at (0.25, 1), though the centre and the extreme corners are fine
+WORST = np.array([[0.25, 1.0]])
+
+
+def explorer(status, bound, offered=None, seeds=NOTHING, *, interrupted=False, calls=None):
+    """A search that answers whatever it is told."""
+
+    def explore(region, goal, open_subsets, *, on_candidates, deadline):
+        if calls is not None:
+            calls.append("search")
+        accepted = offered is not None and on_candidates(offered)
+        told = SearchStatus.WITNESS if accepted else status
+        claims = (TrustedClaim.FLOAT64_ROUNDING,)
+        return SearchOutcome(told, bound, 1, 1, seeds, claims, interrupted, "as told")
+
+    return explore
+
+
+def plan(explore, decide=None) -> Plan:
+    return Plan(HONEST, (), decide, None, explore)
+
+
+def hide_violations(monkeypatch) -> None:
+    monkeypatch.setattr("verifier.verify.evidence.Evidence.climb_linearly", lambda self, goal, starts: starts[:0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_search_alone_decides(seed):
+    network = random_dense_network(seed)
+    asked = Query(network, random_box(network, seed), stays_in_top_k(seed % 4, 1 + seed % 2, 4))
+    weak = BoundOptions(method=BoundMethod.INTERVAL)
+    bare = SearchOptions(root=Descent(iterations=2), step=Descent(iterations=2), leaf_windows=0)
+    verdict = verify(asked, options=VerifyOptions(engine=EngineChoice.SEARCH, bounds=weak, search=bare)).verdict
+    supremum = exact_supremum(network, asked.property, asked.region)
+    if abs(supremum) > 1e-5:
+        assert isinstance(verdict, Robust if supremum < 0 else Vulnerable)
+
+
+def test_a_certificate_names_the_search_and_what_it_trusts():
+    outcome = verify(ROBUST, plan=plan(explorer(SearchStatus.REFUTED, -0.5)))
+    assert isinstance(outcome.verdict, Robust)
+    assert outcome.verdict.certificate.engine == "branch and bound"
+    assert outcome.verdict.certificate.bound == -0.5
+    assert TrustedClaim.FLOAT64_ROUNDING in outcome.verdict.certificate.trusted
+    assert outcome.statistics.stages[-1].name == "search"
+    assert "as told" in outcome.statistics.stages[-1].detail
+
+
+def test_a_false_proof_contradicts_the_points_of_the_search(monkeypatch):
+    hide_violations(monkeypatch)
+    with pytest.raises(ContradictionError, match="branch and bound") as caught:
+        verify(TRAP, plan=plan(explorer(SearchStatus.REFUTED, -0.5, seeds=WORST)))
+    assert caught.value.query is TRAP or isinstance(caught.value, ContradictionError)
+
+
+@pytest.mark.parametrize("bound", [float("nan"), -float("inf"), 0.0, 0.3])
+def test_a_refutation_without_a_negative_bound_proves_nothing(bound):
+    assert isinstance(verify(ROBUST, plan=plan(explorer(SearchStatus.REFUTED, bound))).verdict, Unknown)
+
+
+def test_a_witness_that_does_not_replay_is_no_verdict():
+    middle = np.array([[0.75, 0.25]])
+    verdict = verify(ROBUST, plan=plan(explorer(SearchStatus.UNDECIDED, 1.0, offered=middle))).verdict
+    assert isinstance(verdict, Unknown)
+    assert verdict.reason is UnknownReason.INCOMPLETE
+
+
+def test_a_witness_that_replays_is_the_verdict(monkeypatch):
+    hide_violations(monkeypatch)
+    verdict = verify(TRAP, plan=plan(explorer(SearchStatus.UNDECIDED, 1.0, offered=WORST))).verdict
+    assert isinstance(verdict, Vulnerable)
+    assert verdict.counterexample.found_by == "branch and bound"
+
+
+@pytest.mark.parametrize(("few", "order"), [(400, ["search", "MILP", "search"]), (-1, ["search", "search", "MILP"])])
+def test_the_order_of_engines_follows_the_size_of_the_model(monkeypatch, few, order):
+    monkeypatch.setattr("verifier.verify.investigation._FEW_UNITS", few)
+    calls: list[str] = []
+
+    def decide(region, goal, open_subsets, *, on_witness, deadline):
+        calls.append("MILP")
+        return MilpOutcome(MilpStatus.UNDECIDED, 1.0, None, NOTHING, (), "", 0, (), "as told")
+
+    outcome = verify(
+        ROBUST, plan=plan(explorer(SearchStatus.UNDECIDED, 1.0, calls=calls), decide), deadline=Deadline.after(60.0)
+    )
+    assert calls == order
+    stages = [stage for stage in outcome.statistics.stages if stage.name in order]
+    assert [stage.name for stage in stages] == order
+    assert all("units unstable" in stage.detail for stage in stages[1:])
+
+
+def test_an_interrupt_ends_the_run():
+    with pytest.raises(KeyboardInterrupt):
+        verify(ROBUST, plan=plan(explorer(SearchStatus.UNDECIDED, 1.0, interrupted=True)))
+
+
+def test_an_expired_deadline_is_the_reason():
+    outcome = verify(ROBUST, options=VerifyOptions(engine=EngineChoice.SEARCH), deadline=Deadline(at=0.0))
+    assert isinstance(outcome.verdict, Unknown)
+    assert outcome.verdict.reason is UnknownReason.TIME_LIMIT
+
+
+def test_the_search_takes_no_solver():
+    with pytest.raises(InputError, match="solver"):
+        VerifyOptions(engine=EngineChoice.SEARCH, solver="highs")

@@ -30,6 +30,7 @@ class EngineName(StrEnum):
     AUTO = "auto"
     BOUNDS = "bounds"
     MILP = "milp"
+    SEARCH = "search"
     AUTO_LIRPA = "auto-lirpa"
 
 

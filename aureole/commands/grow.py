@@ -154,13 +154,12 @@ def write_files(subject: Subject, words: GrowWords, result: GrowResult, out: Pat
 
 def heatmap_text(subject: Subject, words: GrowWords, result: GrowResult) -> HeatmapText:
     """The heat map's titles."""
-    epsilons = result.neighbourhood.epsilons
     proof = "proved" if result.is_proved else "NOT proved"
     outside = result.counterexample
     return HeatmapText(
         heading=f"{subject.short_network_name}: label {words.target} stays in the top {words.k} ({proof})",
         image=f"{subject.image_name}: top {words.k} = {_labels_text(subject.scores, words.k)}, changed object outlined",
-        heat=f"weighted size {result.weighted_size:.4f}, epsilon {epsilons.min():.3g} to {epsilons.max():.3g}",
+        heat=f"epsilon by pixel: weighted size {result.weighted_size:.4f}",
         outside="" if outside is None else f"just outside: top {words.k} = {_labels_text(outside.scores, words.k)}",
     )
 

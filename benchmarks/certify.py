@@ -35,7 +35,7 @@ from verifier.errors import AureoleError
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "published"
 EPSILONS = (0.001, 0.002, 0.005, 0.01, 0.02)
-ENGINES = ("auto", "bounds", "auto-lirpa", "milp:highs", "milp:cbc", "milp:gurobi", "milp:scip")
+ENGINES = ("auto", "bounds", "auto-lirpa", "milp:highs", "milp:cbc", "milp:gurobi", "milp:scip", "search")
 K = 2
 METHODS: dict[str, Callable[..., GrowResult]] = {
     "grow": grow_neighbourhood,
@@ -192,6 +192,7 @@ def labels(
 def grow(
     out: Out = Path("out/benchmark.jsonl"),
     networks: Names = "strided3-none",
+    methods: Names = "",
     images: int = 10,
     limit: float = 60.0,
     jobs: int = 2,
@@ -201,7 +202,7 @@ def grow(
         Case("grow", network, image, method, None, limit)
         for network in networks.split(",")
         for image in range(images)
-        for method in METHODS
+        for method in (methods.split(",") if methods else METHODS)
     ]
     run_all(cases, out, jobs)
 

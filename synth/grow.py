@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from synth.climb import ClimbOptions, ascend, scale_up
 from synth.conclude import enclose, stop_reason, summarise
 from synth.cutting import CutRule, fixed_cutting_weights, sensitivity_cutting_weights
-from synth.expand import expand_layers, fill_layers
+from synth.expand import concentrate, expand_layers, fill_layers
 from synth.ledger import Ledger, Limits
 from synth.oracle import Effort, NetworkOracle
 from synth.proposal import Slope
@@ -191,13 +191,13 @@ def cutting_weights(rule: CutRule, oracle: NetworkOracle) -> Vector:
 def grow_with(ledger: Ledger, cutting: Vector, options: GrowOptions, resumed: Vector | None = None) -> StopReason:
     """The loop itself, on any oracle: grows `ledger.robust` and says why it stopped.
 
-    Shares of the time left: bounds phases end at 60 % of it, the complete ascent at 80 %, expansions go on to 95 %, so that a
-    counterexample just outside can still be searched for.
+    Shares of the time: bounds phases end at half of it, one layer alone is tried until 70 %, the complete ascent ends at 82 %,
+    expansions go on to 95 %, so that a counterexample just outside can still be searched for.
     """
     start(ledger, resumed)
     if not ledger.is_proved:
         return StopReason.TIME_LIMIT if ledger.limits.deadline.has_expired else StopReason.NOT_ROBUST_AT_ZERO
-    with ledger.until(0.6):
+    with ledger.until(0.5):
         if resumed is None:
             scale_up(ledger, bounds_slope(ledger))
         ascend(ledger, cutting, Effort.BOUNDS, options.climb)
@@ -205,7 +205,9 @@ def grow_with(ledger: Ledger, cutting: Vector, options: GrowOptions, resumed: Ve
         fill_layers(ledger, slope, options.step)
     effort = Effort.BOUNDS if options.bounds_only else Effort.COMPLETE
     if effort is Effort.COMPLETE:
-        with ledger.until(0.5):
+        with ledger.until(0.4):
+            concentrate(ledger, slope, options.step, effort, options.patience)
+        with ledger.until(0.4):
             ascend(ledger, cutting, effort, replace(options.climb, patience=options.patience))
     with ledger.until(0.75):
         expansion = expand_layers(ledger, slope, options.step, effort, options.patience)

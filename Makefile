@@ -19,8 +19,8 @@ PYTHON_PATHS := $(PACKAGES) tests examples benchmarks
 
 help:
 	@echo "make demo        classify the labels of a real image, grow a layered neighbourhood, draw it"
-	@echo "make test        run every test"
-	@echo "make lint        formatting, lint, types, import contracts"
+	@echo "make test        lint, types, import contracts, every test"
+	@echo "make lint        the same without the tests"
 	@echo "make format      reformat the sources"
 	@echo "make wheel-test  build the wheel, install it into an empty environment and use it there"
 	@echo "make clean       remove build products (not $(VENV))"
@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/aureole demo
 
-test: $(STAMP)
+test: lint
 	$(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(STAMP)

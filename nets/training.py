@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -181,9 +181,13 @@ def background_penalty(network: nn.Module, clearance: float) -> Tensor:
 
 def _optimizer(network: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
     schedule = options.schedule
-    biases = [value for value in network.parameters() if value.ndim == 1 and options.clearance > 0]
-    others = [value for value in network.parameters() if value.ndim > 1 or options.clearance == 0]
-    groups = [{"params": others}, *([{"params": biases, "weight_decay": 0.0}] if biases else [])]
+    parameters = list(network.parameters())
+    if options.clearance == 0:
+        return torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    groups: list[dict[str, Any]] = [
+        {"params": [value for value in parameters if value.ndim > 1]},
+        {"params": [value for value in parameters if value.ndim == 1], "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
 
 

@@ -86,19 +86,16 @@ def fill_layers(ledger: Ledger, slope: Slope | None, step: float) -> None:
 
 
 def concentrate(ledger: Ledger, slope: Slope | None, step: float, effort: Effort, patience: int) -> None:
-    """Tries to spend everything on the one layer worth most for its cost: alone, and larger than all layers together are now.
+    """Tries to spend on one layer what all layers worth less for their cost spend now, for a larger size.
 
-    The margin is nearly linear in the epsilons, and a linear objective under a linear constraint is largest at a vertex: in few
-    layers. It is also where few units change phase. Gallops by a quarter, then bisects down to `step`; gives up after `patience`
-    undecided tries.
+    The margin is nearly linear in the epsilons, and a linear objective under a linear constraint is largest at a vertex: the layers
+    worth most filled, one partly, the rest 0. There few units change phase, too. The first layer that can make up for the rest
+    alone is tried: galloping by a quarter, then by bisection down to `step`, giving up after `patience` undecided tries.
     """
-    base = np.where(ledger.oracle.free_layers, 1.0, 0.0)
-    needed = ledger.size - weighted_size(ledger.weights, base)
-    able = (d for d in by_worth(ledger, slope) if base[d] == 0.0 and ledger.weights[d] > needed)
-    layer = next(able, None)
-    if layer is None:
+    chosen = _replacement(ledger, by_worth(ledger, slope))
+    if chosen is None:
         return
-    low = needed / float(ledger.weights[layer])
+    layer, base, low = chosen
     refused, wanted = np.inf, 1.25 * max(low, step)
     while patience > 0 and low + step < min(refused, 1.0):
         wanted = min(wanted, 1.0)
@@ -111,6 +108,18 @@ def concentrate(ledger: Ledger, slope: Slope | None, step: float, effort: Effort
             refused = wanted
             patience -= verdict is StepVerdict.UNKNOWN
         wanted = 1.25 * low if np.isinf(refused) else 0.5 * (low + refused)
+
+
+def _replacement(ledger: Ledger, order: list[int]) -> tuple[int, Vector, float] | None:
+    """The layer, the epsilons with it and all layers worth less at 0, and what it must reach to keep the current size."""
+    base = ledger.robust.copy()
+    base[~ledger.oracle.free_layers] = 0.0
+    for layer in order:
+        needed = (ledger.size - weighted_size(ledger.weights, base)) / max(float(ledger.weights[layer]), SMALLEST_COST)
+        if ledger.robust[layer] < 1.0 and needed < 1.0:
+            return layer, base, needed
+        base[layer] = ledger.robust[layer]
+    return None
 
 
 def by_worth(ledger: Ledger, slope: Slope | None) -> list[int]:

@@ -69,6 +69,7 @@ def _render(neighbourhood: LayeredNeighbourhood, text: HeatmapText, outside: np.
     _draw_image(places["image"], neighbourhood, text.image)
     shown = _draw_heat(places["heat"], neighbourhood, text.heat, norm)
     bar = figure.colorbar(shown, ax=places["heat"], shrink=0.82, pad=0.02)
+    _number_ticks(bar.ax.yaxis, norm)
     bar.set_label("epsilon: largest change of the pixel", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     if outside is None:
@@ -97,7 +98,7 @@ def _norm(epsilons: np.ndarray) -> Any:
 def _colours() -> Any:
     from matplotlib import colormaps
 
-    return colormaps[_HEAT].with_extremes(over=_UNRESTRICTED, under="black")
+    return colormaps[_HEAT].with_extremes(over=_UNRESTRICTED, under="black", bad="black")
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:
@@ -151,6 +152,7 @@ def _draw_layers(axes: Any, neighbourhood: LayeredNeighbourhood, norm: Any) -> N
     if _is_logarithmic(norm):
         axes.set_yscale("log")
         axes.set_ylim(float(norm.vmin) * 0.8, ceiling)
+        _number_ticks(axes.yaxis, norm)
     axes.set_xlabel("layer: Chebyshev distance from the outlined object, in pixels", fontsize=9)
     axes.set_ylabel("epsilon", fontsize=9)
     axes.tick_params(labelsize=8)
@@ -163,6 +165,17 @@ def _is_logarithmic(norm: Any) -> bool:
     from matplotlib.colors import LogNorm
 
     return isinstance(norm, LogNorm)
+
+
+def _number_ticks(axis: Any, norm: Any) -> None:
+    """Few ticks on a logarithmic axis, as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    if _is_logarithmic(norm):
+        spans_decades = float(norm.vmax) > 100.0 * float(norm.vmin)
+        axis.set_major_locator(LogLocator(subs=(1.0,) if spans_decades else (1.0, 3.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
 
 
 def _legend(axes: Any) -> None:

@@ -40,7 +40,7 @@ EPSILON = 0.025
 PERTURBED_DIGIT = 1
 # The three limits leave the whole demo well below two minutes on two cores.
 LABELS_SECONDS = 30.0
-GROW_SECONDS = 50.0
+GROW_SECONDS = 55.0
 RECHECK_SECONDS = 15.0
 
 

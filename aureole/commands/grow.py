@@ -1,7 +1,7 @@
 """`aureole grow`: the largest layered neighbourhood found, proved and drawn."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,16 @@ from aureole.images import write_file
 from aureole.json_report import GROW_SCHEMA, grow_object, image_object, network_object, to_text
 from aureole.layers_file import layers_object
 from aureole.options import CutName, RunOptions
+from aureole.outside import find_outside, layer_radii
 from aureole.questions import as_usage, object_pixels, top_labels
 from aureole.text_report import Row, evidence_rows, fields, file_rows, heading, network_text, ranking
 from synth.cutting import CutRule
 from synth.grow import GrowOptions
 from synth.result import GrowResult, GrowStep
+from verifier.deadline import Deadline
 from verifier.property import stays_in_top_k
+
+OUTSIDE_SECONDS, OUTSIDE_SHARE = 12.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,11 @@ def grow_with_progress(
     weights: tuple[float, ...] | None,
     options: RunOptions,
 ) -> GrowResult:
-    """The grown neighbourhood, with objective, queries and time on stderr while it runs."""
+    """The grown neighbourhood, with objective, queries and time on stderr while it runs.
+
+    Part of the time is kept for a counterexample just outside, in case growing meets none.
+    """
+    reserve = min(OUTSIDE_SECONDS, OUTSIDE_SHARE * options.timeout)
     with terminal.progress() as bar:
         total = options.timeout if math.isfinite(options.timeout) else None
         task = bar.add_task("growing", total=total, detail="")
@@ -119,20 +127,32 @@ def grow_with_progress(
             detail = f"size {step.best_size:.4f}, {step.queries} queries, last: {step.verdict.value}"
             bar.update(task, completed=step.seconds, detail=detail)
 
-        return api.grow(
+        result = api.grow(
             subject.network,
             subject.image,
             pixels,
             words.target,
             words.k,
             options=GrowOptions(cut=CutRule(words.cut.value), weights=weights),
-            timeout=options.timeout,
+            timeout=options.timeout - reserve,
             engine=options.engine.value,
             solver=options.solver.value,
             seed=options.seed,
             on_step=on_step,
             trace=words.trace,
         )
+        bar.update(task, detail="looking for a counterexample just outside")
+        return _with_outside(subject, words, result, options.seed, Deadline.after(reserve))
+
+
+def _with_outside(subject: Subject, words: GrowWords, result: GrowResult, seed: int, deadline: Deadline) -> GrowResult:
+    if result.counterexample is not None or not result.is_proved:
+        return result
+    asked = stays_in_top_k(words.target, words.k, subject.network.labels)
+    found = find_outside(subject.network, result.neighbourhood, asked, seed=seed, deadline=deadline)
+    if found is None:
+        return result
+    return replace(result, counterexample=found, counterexample_radii=layer_radii(result.neighbourhood, found.image))
 
 
 def write_files(subject: Subject, words: GrowWords, result: GrowResult, out: Path, stem: str) -> GrowFiles:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from aureole.commands import demo
 from aureole.exits import ExitCode
 
@@ -26,4 +24,4 @@ def test_all_steps(aureole, monkeypatch):
 
 
 def test_the_time_limits_leave_room_in_two_minutes():
-    assert demo.LABELS_SECONDS + demo.GROW_SECONDS + demo.RECHECK_SECONDS == pytest.approx(100)
+    assert demo.LABELS_SECONDS + demo.GROW_SECONDS + demo.RECHECK_SECONDS <= 100

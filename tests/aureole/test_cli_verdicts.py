@@ -118,7 +118,7 @@ def test_widths_and_images_of_every_form(aureole, tmp_path, halves, pixels):
         assert free.code == ExitCode.ROBUST
 
 
-@pytest.mark.parametrize("engine", ["auto", "bounds", "milp"])
+@pytest.mark.parametrize("engine", ["auto", "bounds", "search", "milp", "auto-lirpa"])
 def test_engines_agree(aureole, halves, image, engine):
     words = ("verify", halves, image, "--label", "1", "--engine", engine)
     assert aureole(*words, "--eps", "0.39").code == ExitCode.ROBUST

@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all the set-up: a virtual environment with exactly the versions of constraints.txt.
-# Override on the command line, for example `make test PYTHON=python3.12 VENV=/tmp/venv`.
+# Override on the command line, for example `make test PYTHON=python3.12 VENV=../venv`.
 
 PYTHON ?= python3
 VENV ?= .venv

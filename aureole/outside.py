@@ -1,7 +1,6 @@
 """Looks for a counterexample just outside a neighbourhood, where growing it met none."""
 
 import numpy as np
-from jaxtyping import Float
 
 from attacks.margin import MarginAttack, MarginAttackOptions
 from verifier.check import replay
@@ -44,9 +43,3 @@ def find_outside(
         closer = None if deadline.has_expired else attempt(middle)
         failed, by, nearest = (failed, middle, closer) if closer is not None else (middle, by, nearest)
     return nearest
-
-
-def layer_radii(neighbourhood: LayeredNeighbourhood, image: Float[np.ndarray, "..."]) -> Float[np.ndarray, " layers"]:
-    """The largest change of `image` against the neighbourhood's image, per layer."""
-    change = np.abs(np.asarray(image, dtype=np.float64) - neighbourhood.image).max(axis=0)
-    return np.array([change[neighbourhood.layers == layer].max() for layer in range(len(neighbourhood.epsilons))])

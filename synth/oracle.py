@@ -158,10 +158,7 @@ class NetworkOracle:
 
     def radii(self, image: Float[np.ndarray, "..."]) -> Vector:
         """The largest |x' - x| over the entries of each layer."""
-        change = np.abs(np.asarray(image, dtype=np.float64) - self.zero.image).max(axis=0)
-        radii = np.zeros(self.layers)
-        np.maximum.at(radii, self.zero.layers.ravel(), change.ravel())
-        return radii
+        return self.zero.radii(image)
 
     def sensitivity(self) -> Vector:
         """The mean absolute gradient of the property's margin at the image, per layer (Simonyan et al. 2013; Mour 2023)."""

@@ -74,6 +74,13 @@ class LayeredNeighbourhood:
         """The neighbourhood as a box, intersected with [0, 1]."""
         return Box.around(self.image, self.widths)
 
+    def radii(self, image: Float[np.ndarray, "..."]) -> Float[np.ndarray, " layers"]:
+        """The largest |x' - x| over the entries of each layer, for another image x' of the same shape."""
+        change = np.abs(np.asarray(image, dtype=np.float64) - self.image).max(axis=0)
+        radii = np.zeros(len(self.epsilons))
+        np.maximum.at(radii, self.layers.ravel(), change.ravel())
+        return radii
+
     def with_epsilons(self, epsilons: np.ndarray) -> "LayeredNeighbourhood":
         """The same image and object with other epsilons."""
         return LayeredNeighbourhood(self.image, self.pixels, epsilons)

@@ -16,7 +16,7 @@ from aureole.images import write_file
 from aureole.json_report import GROW_SCHEMA, grow_object, image_object, network_object, to_text
 from aureole.layers_file import layers_object
 from aureole.options import CutName, RunOptions
-from aureole.outside import find_outside, layer_radii
+from aureole.outside import find_outside
 from aureole.questions import as_usage, object_pixels, top_labels
 from aureole.text_report import Row, evidence_rows, fields, file_rows, heading, network_text, ranking
 from synth.cutting import CutRule
@@ -152,7 +152,7 @@ def _with_outside(subject: Subject, words: GrowWords, result: GrowResult, seed: 
     found = find_outside(subject.network, result.neighbourhood, asked, seed=seed, deadline=deadline)
     if found is None:
         return result
-    return replace(result, counterexample=found, counterexample_radii=layer_radii(result.neighbourhood, found.image))
+    return replace(result, counterexample=found, counterexample_radii=result.neighbourhood.radii(found.image))
 
 
 def write_files(subject: Subject, words: GrowWords, result: GrowResult, out: Path, stem: str) -> GrowFiles:

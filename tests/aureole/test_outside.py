@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import aureole as public
-from aureole.outside import find_outside, layer_radii
+from aureole.outside import find_outside
 from verifier.deadline import Deadline
 from verifier.layered import LayeredNeighbourhood, layer_distances
 
@@ -25,7 +25,7 @@ def test_found_just_outside(halves, neighbourhood):
     assert asked.margin(found.scores) > 0
     assert not neighbourhood.box().contains(found.image)
     # The right half must fall by 0.4: the least enlargement of epsilon 0.1 that shows it is 0.3.
-    radii = layer_radii(neighbourhood, found.image)
+    radii = neighbourhood.radii(found.image)
     assert 0.4 < radii.max() <= 0.45
     assert neighbourhood.with_epsilons(radii).box().contains(found.image)
 

@@ -14,6 +14,7 @@ from verifier.bounds.interval import Interval, intersect
 from verifier.bounds.options import BoundMethod, BoundOptions
 from verifier.bounds.relaxation import relax
 from verifier.bounds.results import NodeBounds, RegionBounds
+from verifier.bounds.shallow import ShallowTightener
 from verifier.bounds.sparse_walk import Planes, concretised, crown_planes, units, upper_planes
 from verifier.canonical import Affine, CanonicalNetwork, Vector
 from verifier.deadline import Deadline
@@ -65,14 +66,16 @@ def _affine_interval(canonical: CanonicalNetwork, index: int, node: Affine, know
     return torch.from_numpy(centre - radius).unsqueeze(0), torch.from_numpy(centre + radius).unsqueeze(0)
 
 
-def _entries_to_refine(graph: TorchGraph, value: int, interval: Interval) -> Int[np.ndarray, " n"]:
-    """The entries that some undecided maximum still depends on; every entry of the scores."""
+def _entries_to_refine(
+    graph: TorchGraph, value: int, interval: Interval, *, only_relus: bool = False
+) -> Int[np.ndarray, " n"]:
+    """The entries that some undecided maximum (with `only_relus`, ReLU) still depends on; every entry of the scores."""
     if value == graph.canonical.output:
         return np.arange(graph.canonical.labels)
     needed = torch.zeros(interval[0].shape[1], dtype=torch.bool)
     for index, windows in graph.windows.items():
         node = graph.canonical.nodes[index]
-        if isinstance(node, Affine) or node.input != value:
+        if isinstance(node, Affine) or node.input != value or (only_relus and not windows.is_identity):
             continue
         relaxation = relax(windows, *interval)
         wanted = relaxation.alive & relaxation.undecided.unsqueeze(-1)
@@ -106,14 +109,37 @@ def count_unstable(graph: TorchGraph, known: Mapping[int, Interval]) -> int:
     return sum(int(relaxation.undecided.sum()) for relaxation in relaxations(graph, known).values())
 
 
-def analyse_values(canonical: CanonicalNetwork, box: Box, *, options: BoundOptions, deadline: Deadline) -> Analysis:
-    """Intervals of all values over the box; see `analyse_region`."""
+def _solve_shallow(
+    graph: TorchGraph, known: dict[int, Interval], value: int, shallow: ShallowTightener, deadline: Deadline
+) -> None:
+    """Tightens the bounds of a value one ReLU layer above the input: upper ones, and the lower ones of ReLUs.
+
+    The lower bounds of a window's candidates hardly matter: its plane above rests on upper ones.
+    """
+    interval = known[value]
+    sides = tuple(_entries_to_refine(graph, value, interval, only_relus=only) for only in (True, False))
+    lower, upper = shallow.tightened(
+        value, (sides[0], sides[1]), (interval[0][0].numpy(), interval[1][0].numpy()), deadline
+    )
+    known[value] = intersect(interval, (torch.from_numpy(lower).unsqueeze(0), torch.from_numpy(upper).unsqueeze(0)))
+
+
+def analyse_values(
+    canonical: CanonicalNetwork,
+    box: Box,
+    *,
+    options: BoundOptions,
+    deadline: Deadline,
+    start: NodeBounds | None = None,
+) -> Analysis:
+    """Intervals of all values over the box; see `analyse_region` and, for what a `start` does, `tightened_region`."""
     if box.lower.size != canonical.input_size:
         raise InputError(f"region: got {box.lower.size} entries, wanted the network's input, {canonical.input_size}")
     graph = torch_graph(canonical)
     known: dict[int, Interval] = {0: (graph.tensor(box.lower.reshape(1, -1)), graph.tensor(box.upper.reshape(1, -1)))}
     analysis = Analysis(known, {}, {})
     wanted = {*canonical.nonlinear_inputs(), canonical.output}
+    shallow = None if start is None else ShallowTightener(canonical, box.lower.ravel(), box.upper.ravel())
     for index, node in enumerate(canonical.nodes):
         value = index + 1
         if isinstance(node, Affine):
@@ -123,8 +149,30 @@ def analyse_values(canonical: CanonicalNetwork, box: Box, *, options: BoundOptio
             analysis.planes[index] = crown_planes(relaxation, canonical.value_size(node.input))
             known[value] = relaxation.least, relaxation.most
         if value in wanted and analysis.planes and options.method is not BoundMethod.INTERVAL:
+            if start is not None:
+                held = (graph.tensor(side[value][None]) for side in (start.lower, start.upper))
+                known[value] = intersect(known[value], (next(held), next(held)))
             _refine(graph, analysis, value, deadline)
+        if shallow is not None:
+            read = None if isinstance(node, Affine) else known[node.input]
+            shallow.follow(index, None if read is None else (read[0][0].numpy(), read[1][0].numpy()))
+            if value in wanted and value != canonical.output and shallow.covers(value):
+                _solve_shallow(graph, known, value, shallow, deadline)
     return analysis
+
+
+def tightened_region(region: RegionBounds, deadline: Deadline) -> RegionBounds:
+    """The region with bounds of values one ReLU layer above the input near their exact ranges, and CROWN's after them anew.
+
+    As far as the deadline allows; what it cuts short keeps the bounds it had.
+
+    Soundness: every new bound is intersected with the one before it.
+    """
+    shape = (len(region.lower),)
+    box = Box(region.lower.reshape(shape), region.upper.reshape(shape))
+    options = BoundOptions(method=BoundMethod.CROWN)
+    found = analyse_values(region.canonical, box, options=options, deadline=deadline, start=region.node_bounds)
+    return region_bounds(region.canonical, box, found)
 
 
 def analyse_region(

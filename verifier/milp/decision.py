@@ -83,13 +83,14 @@ def decide(
     return run.decide(plan, upper)
 
 
-def tighten_region(region: RegionBounds, deadline: Deadline) -> RegionBounds:
+def tighten_region(region: RegionBounds, deadline: Deadline, *, left_out: frozenset[int] = frozenset()) -> RegionBounds:
     """The region with the bounds of undecided units narrowed by linear programs, as far as the deadline allows.
 
-    All properties of the region share the result; call `decide` with `tightening_seconds=0` afterwards.
+    All properties of the region share the result; call `decide` with `tightening_seconds=0` afterwards. The values `left_out` keep
+    their bounds.
     """
     box = (region.lower, region.upper)
-    tighten = LpTightener(deadline)
+    tighten = LpTightener(deadline, left_out)
     # The encoding itself takes a moment only, and cutting it short would lose every bound tightened so far.
     encoding = encode(region.canonical, box, region.node_bounds, Form.RELAXED, tighten=tighten, deadline=Deadline())
     if encoding is None:

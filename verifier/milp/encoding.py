@@ -87,8 +87,8 @@ class Encoding:
         return np.clip(point, *self.box)
 
 
-Tighten = Callable[[System, Expressions, Int[np.ndarray, " some"], Entries, Entries], tuple[Entries, Entries]]
-"""(system so far, values, entries, lower, upper) -> lower, upper with the given entries' bounds tightened."""
+Tighten = Callable[[System, int, Expressions, Int[np.ndarray, " some"], Entries, Entries], tuple[Entries, Entries]]
+"""(system so far, value index, the value, entries, lower, upper) -> lower, upper with the given entries' bounds tightened."""
 
 
 def encode(
@@ -126,7 +126,7 @@ def encode(
         low, high = _intersected(values[value], lower[value], upper[value], f"value {value}")
         windows = _windows(node, values[value])
         if tighten is not None:
-            low, high = _tightened(builder, values[value], windows, (low, high), tighten, f"value {value}")
+            low, high = _tightened(builder, (value, values[value]), windows, (low, high), tighten)
         lower[value], upper[value] = low, high
         values.append(builder.maxima(index, values[value], windows, low, high))
     return Encoding(
@@ -185,19 +185,19 @@ def _windows(node: Relu | Max, values: Expressions) -> Windows:
 
 def _tightened(
     builder: "_Builder",
-    values: Expressions,
+    read: tuple[int, Expressions],
     windows: Windows,
     bounds: tuple[Entries, Entries],
     tighten: Tighten,
-    where: str,
 ) -> tuple[Entries, Entries]:
+    value, values = read
     reduced = reduce_windows(windows, *bounds)
     open_windows = reduced.candidates[alternatives(reduced) > 1]
     entries = np.unique(open_windows[open_windows >= 0])
     if not len(entries):
         return bounds
-    low, high = tighten(builder.system(), values, entries, *bounds)
-    return _intersected(values, np.maximum(low, bounds[0]), np.minimum(high, bounds[1]), where)
+    low, high = tighten(builder.system(), value, values, entries, *bounds)
+    return _intersected(values, np.maximum(low, bounds[0]), np.minimum(high, bounds[1]), f"value {value}")
 
 
 class _Builder:

@@ -19,14 +19,20 @@ class LpTightener:
     Entries that depend on the same columns (all channels at one position) share one program, hot-started from one to the
     next. Entries that depend on inputs alone are left out: interval arithmetic is exact for them.
 
+    Attributes:
+        deadline: When to stop.
+        left_out: Values whose entries stay as they are.
+
     Soundness: bounds are re-derived from multipliers (`dual_bound`), so they bound the relaxation whatever HiGHS said.
     """
 
     deadline: Deadline
+    left_out: frozenset[int] = frozenset()
 
     def __call__(
         self,
         system: System,
+        value: int,
         values: Expressions,
         entries: Int[np.ndarray, " some"],
         lower: Entries,
@@ -34,6 +40,8 @@ class LpTightener:
     ) -> tuple[Entries, Entries]:
         """The bounds with those of `entries` intersected with what the programs prove."""
         low, high = lower.copy(), upper.copy()
+        if value in self.left_out:
+            return low, high
         coefficients = values.over(system.columns)
         for columns, members in _groups(coefficients, entries, system):
             if self.deadline.has_expired:

@@ -91,15 +91,15 @@ class Investigation:
     def solve(self, deadline: Deadline) -> None:
         """The complete engines, if the plan has any; may be called again with more time.
 
-        A short search comes first, since it decides most of what bounds leave open sooner than bounds can be tightened; then solver
-        and search, in the order that the model's size suggests.
+        Bounds are tightened first: every engine after that profits, a search most of all. A short search comes next, since it
+        decides most of what bounds leave open; then solver and search, in the order that the model's size suggests.
         """
         if not self._plan.is_complete:
             return
+        self._tighten(deadline)
         if self._plan.explore is not None:
             seconds = min(_FIRST_SEARCH_SECONDS, _FIRST_SEARCH_SHARE * deadline.remaining())
             self._search(self._plan.explore, deadline.within(seconds), "a short search first")
-        self._tighten(deadline)
         units = self._territory.unstable_units
         is_small = units is not None and units <= _FEW_UNITS
         if is_small:

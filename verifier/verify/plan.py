@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from verifier.bounds import BoundMethod, RegionBounds
+from verifier.bounds import BoundMethod, RegionBounds, shallow_values, tightened_region
 from verifier.bounds.engine import BoundEngine, OwnEngine
 from verifier.deadline import Deadline
 from verifier.milp import MilpOptions, MilpOutcome, decide, tighten_region
@@ -16,6 +16,8 @@ from verifier.search import SearchOutcome, search
 from verifier.verify.options import EngineChoice, VerifyOptions
 
 FIRST_PASS_SHARE = 0.5
+_PROGRAMS_SECONDS = 4.0
+"""Linear programs tighten what they reach in this time, in the order of the layers; a wide network has more than any time allows."""
 
 
 @runtime_checkable
@@ -87,20 +89,29 @@ def plan_for(options: VerifyOptions) -> Plan:
     match options.engine:
         case EngineChoice.AUTO:
             engines = _own_engines(options)
-            return Plan(engines[0], engines, _milp(options), tighten_region, _search(options))
+            return Plan(engines[0], engines, _milp(options), _tightened, _search(options))
         case EngineChoice.SEARCH:
             engines = _own_engines(options)
-            return Plan(engines[0], engines, None, tighten_region, _search(options))
+            return Plan(engines[0], engines, None, _tightened, _search(options))
         case EngineChoice.BOUNDS:
             engines = _own_engines(options)
             return Plan(engines[0], engines, None)
         case EngineChoice.MILP:
-            return Plan(_own_engines(options)[0], (), _milp(options), tighten_region)
+            return Plan(_own_engines(options)[0], (), _milp(options), _tightened)
         case EngineChoice.AUTO_LIRPA:
             from verifier.bounds.lirpa import AutoLirpaEngine
 
             lirpa = AutoLirpaEngine()
             return Plan(lirpa, (lirpa,), None)
+
+
+def _tightened(region: RegionBounds, deadline: Deadline) -> RegionBounds:
+    """Exact ranges where one ReLU layer lies before a value, linear programs deeper in with the time that is left."""
+    first = tightened_region(region, deadline)
+    solved = shallow_values(region.canonical)
+    if solved.issuperset(region.canonical.nonlinear_inputs()):
+        return first
+    return tighten_region(first, deadline.within(_PROGRAMS_SECONDS), left_out=solved)
 
 
 def _search(options: VerifyOptions) -> Explore:

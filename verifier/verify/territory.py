@@ -12,7 +12,7 @@ from verifier.region import Box
 from verifier.verify.evidence import Evidence
 
 _TIGHTENING_SECONDS = 10.0
-_TIGHTENING_SHARE = 0.1
+_TIGHTENING_SHARE = 0.2
 
 
 class Territory:
@@ -46,7 +46,7 @@ class Territory:
         return self.bounds
 
     def tighten(self, how: Callable[[RegionBounds, Deadline], RegionBounds], deadline: Deadline) -> None:
-        """Narrows the region's bounds for a tenth of the time left and ten seconds at most; only the first call does anything."""
+        """Narrows the region's bounds for a fifth of the time left and ten seconds at most; only the first call does anything."""
         if self.bounds is not None and not self.is_tightened:
             seconds = min(_TIGHTENING_SECONDS, _TIGHTENING_SHARE * deadline.remaining())
             self.bounds = how(self.bounds, deadline.within(seconds))

@@ -51,6 +51,10 @@ class Domain:
     alive: tuple[Tensor, ...]
     dropped: tuple[Tensor, ...]
 
+    def selected(self, rows: Tensor) -> "Domain":
+        """Some of the batch."""
+        return Domain(*(tuple(part.index_select(2, rows) for part in parts) for parts in (self.alive, self.dropped)))
+
 
 def domain_of(skeleton: Skeleton, splits: Sequence[Sequence[Split]]) -> Domain:
     """The sets A and D of each subproblem, given by its splits."""

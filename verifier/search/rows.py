@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from verifier.search.clipping import candidate_bounds, clipped_by_phases, clipped_by_planes
 from verifier.search.domain import Domain, Split, domain_of
 from verifier.search.options import Descent
 from verifier.search.planes import Held, MaxPlanes, Planes, ReluPlanes, centre_on, onto_simplex
 from verifier.search.skeleton import Skeleton
 
 _ROUNDING = 1e-9
+_CLIPPING_SLACK = 1e-8
+"""Times the forms' scale: outside a clipped box a row's plane lies this far below 0, and a row's bound never counts for less."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,21 +61,28 @@ class Rows:
         skeleton: The problem.
         layout: Of the parameters.
         members: int64 (members, batch), the forms of each row.
+        domain: What the splits leave.
         planes: By stage.
+        lower, upper: (inputs, batch), or (inputs, 1) where all rows have the same: a box that holds every violation of the row.
     """
 
     skeleton: Skeleton
     layout: Layout
     members: Tensor
+    domain: Domain
     planes: tuple[Planes, ...]
+    lower: Tensor
+    upper: Tensor
 
     @classmethod
     def of(cls, skeleton: Skeleton, members: Sequence[Sequence[int]], splits: Sequence[Sequence[Split]]) -> "Rows":
         """Rows for subproblems given by their splits; every row has equally many members."""
         device = skeleton.lower.device
         listed = torch.tensor(members, dtype=torch.int64, device=device).reshape(len(splits), -1).T.contiguous()
-        planes = _planes(skeleton, domain_of(skeleton, splits))
-        return cls(skeleton, Layout.of(skeleton, len(listed)), listed, planes)
+        domain = domain_of(skeleton, splits)
+        lower, upper = clipped_by_phases(skeleton, domain)
+        planes = _planes(skeleton, domain, lower, upper)
+        return cls(skeleton, Layout.of(skeleton, len(listed)), listed, domain, planes, lower, upper)
 
     @property
     def batch(self) -> int:
@@ -97,11 +107,21 @@ class Rows:
 
     def selected(self, rows: Tensor) -> "Rows":
         """Some of the rows."""
+        lower, upper = (side if side.shape[1] == 1 else side.index_select(1, rows) for side in (self.lower, self.upper))
         return replace(
             self,
             members=self.members.index_select(1, rows),
+            domain=self.domain.selected(rows),
             planes=tuple(planes.selected(rows) for planes in self.planes),
+            lower=lower,
+            upper=upper,
         )
+
+    def clipped(self, walk: "Walk") -> "Rows":
+        """The same rows over boxes that their own planes have clipped: see `clipped_by_planes`."""
+        slack = _CLIPPING_SLACK * self.skeleton.scale
+        lower, upper = clipped_by_planes(walk.slopes, walk.bounds, self.lower, self.upper, slack)
+        return replace(self, planes=_planes(self.skeleton, self.domain, lower, upper), lower=lower, upper=upper)
 
     def first_parameters(self) -> Tensor:
         """CROWN's parameters and uniform combinations, (size, batch)."""
@@ -136,11 +156,11 @@ class Rows:
             rows = rows[: stage.start]
             rows = rows + stage.products.transpose(on_candidates)
             coefficients.append(total)
-        centre = 0.5 * (skeleton.lower + skeleton.upper)
-        radius = skeleton.upper - centre
+        centre = 0.5 * (self.lower + self.upper)
+        radius = self.upper - centre
         corner = torch.addcmul(centre, torch.sign(rows), radius)
         bounds = constants + (rows * corner).sum(dim=0)
-        return Walk(self, matrix, held, bounds, corner, coefficients[::-1])
+        return Walk(self, matrix, held, bounds, rows, corner, coefficients[::-1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +172,8 @@ class Walk:
         matrix: (size, batch), the parameters; `held` are views of it.
         held: By stage.
         bounds: (batch,).
-        corners: (inputs, batch), where the row's plane attains its bound.
+        slopes: (inputs, batch), the row's plane over the inputs.
+        corners: (inputs, batch), where it attains its bound.
         coefficients: By stage, (windows, batch), on the outputs.
     """
 
@@ -160,6 +181,7 @@ class Walk:
     matrix: Tensor
     held: list[Held]
     bounds: Tensor
+    slopes: Tensor
     corners: Tensor
     coefficients: list[Tensor]
 
@@ -199,15 +221,16 @@ class Walk:
         return found
 
 
-def _planes(skeleton: Skeleton, domain: Domain) -> tuple[Planes, ...]:
+def _planes(skeleton: Skeleton, domain: Domain, lower: Tensor, upper: Tensor) -> tuple[Planes, ...]:
     slack = _ROUNDING * skeleton.scale
     planes: list[Planes] = []
     for stage, alive, dropped in zip(skeleton.stages, domain.alive, domain.dropped, strict=True):
+        low, high = candidate_bounds(stage, lower, upper, slack)
         if stage.is_relu:
-            planes.append(ReluPlanes.of(stage.lower, stage.upper, alive, dropped, slack))
+            planes.append(ReluPlanes.of(low, high, alive, dropped, slack))
         else:
-            lower, upper = (bound.expand(-1, alive.shape[2]) for bound in (stage.lower, stage.upper))
-            planes.append(MaxPlanes.of(stage, lower, upper, alive, dropped, slack))
+            low, high = (bound.expand(-1, alive.shape[2]) for bound in (low, high))
+            planes.append(MaxPlanes.of(stage, low, high, alive, dropped, slack))
     return tuple(planes)
 
 
@@ -242,9 +265,10 @@ def minimise(
 ) -> Bounded:
     """The least upper bounds found from the starting parameters (size, batch).
 
-    Rows whose bound falls below the threshold are left alone from then on.
+    Rows whose bound falls below the threshold are left alone from then on. Half way each row clips its box by its own plane.
 
-    Soundness: every iterate is projected before it is evaluated, so each bound holds up to rounding.
+    Soundness: every iterate is projected before it is evaluated, so each bound holds up to rounding; over a clipped box a bound
+    counts as no less than what is known outside it.
     """
     matrix = start.clone()
     rows.project(matrix)
@@ -254,14 +278,15 @@ def minimise(
     active = (best > 0).nonzero().squeeze(1)
     rows, matrix = _narrowed(rows, matrix, active)
     first, second = torch.zeros_like(matrix), torch.zeros_like(matrix)
-    rates = None
+    rates, floor = None, -torch.inf
     for iteration in range(descent.iterations + 1):
         if not len(active):
             break
         walk = rows.walk(matrix)
-        improves = walk.bounds < best[active]
+        bounds = walk.bounds.clamp(min=floor)
+        improves = bounds < best[active]
         places = active[improves]
-        best[places] = walk.bounds[improves]
+        best[places] = bounds[improves]
         kept[:, places] = matrix[:, improves]
         corners[:, places] = walk.corners[:, improves]
         weight = 1.0 / (1 + iteration // 2)
@@ -283,6 +308,9 @@ def minimise(
             matrix, step = matrix[:, left], step[:, left]
             first, second = first[:, left], second[:, left]
         matrix = matrix - step
+        if iteration == descent.iterations // 2:
+            clip = rows.walk(matrix) if len(active) != walk.rows.batch else walk
+            rows, floor = rows.clipped(clip), -_CLIPPING_SLACK * rows.skeleton.scale
         rows.project(matrix)
     return Bounded(best, kept, corners, means)
 

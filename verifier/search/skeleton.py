@@ -68,6 +68,7 @@ class Stage:
         has_floor: Whether 0 is an alternative of every window.
         index: int64 (windows, width), into the candidates; absent ones point one past their end.
         matrix: CSR (candidates, columns before), and its products.
+        magnitudes: The products of the matrix's absolute values, where it reads free inputs alone; else None.
         constants: (candidates, 1).
         start: The column of the first window's output.
         lower, upper: (candidates, 1), bounds over the whole region.
@@ -81,6 +82,7 @@ class Stage:
     index: Tensor
     matrix: sparse.csr_array
     products: MatrixProducts
+    magnitudes: MatrixProducts | None
     constants: Tensor
     start: int
     lower: Tensor
@@ -271,6 +273,11 @@ class _Builder:
         kept = sparse.csr_array(selection @ value.over(self._columns) + fresh)
         return Expressions(kept, selection @ value.constants + floors)
 
+    def _magnitudes(self, matrix: sparse.csr_array) -> MatrixProducts | None:
+        if matrix.nnz and int(matrix.indices.max()) >= len(self._entries):
+            return None
+        return products(sparse.csr_array(abs(matrix[:, : len(self._entries)])), self._device, self._dtype)
+
     def _add_stage(
         self,
         node: int,
@@ -300,6 +307,7 @@ class _Builder:
                 torch.tensor(index, device=self._device),
                 matrix,
                 products(matrix, self._device, self._dtype),
+                self._magnitudes(matrix),
                 self._column(value.constants[used]),
                 self._columns,
                 self._column(bounds[0][used]),

@@ -141,10 +141,17 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Relu:
-    """max(x, 0) of one value, entry by entry."""
+    """max(x, 0) of one value, entry by entry.
+
+    Attributes:
+        input: The value read.
+        size: Entries.
+        origin: The position in the typed network of the node that this one computes; -1 if it comes from none.
+    """
 
     input: int
     size: int
+    origin: int = field(default=-1, compare=False)
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -163,11 +170,14 @@ class Max:
         input: The value read.
         windows: int64 (size, width): indices into that value; -1 fills windows that have fewer candidates (never all of one).
         has_floor: Whether 0 is a candidate of every window.
+        origin: The position in the typed network of the node that this one computes, of a MaxPool and a ReLU together the later
+            one's; -1 if it comes from none. Columns of `windows` are the kernel's entries, row by row.
     """
 
     input: int
     windows: Int[np.ndarray, "size width"]
     has_floor: bool
+    origin: int = field(default=-1, compare=False)
 
     @property
     def size(self) -> int:

@@ -51,7 +51,7 @@ class _Fusion:
             case Max():
                 before = self._only_read_here(node.input)
                 if isinstance(before, Relu):
-                    node = Max(before.input, node.windows, has_floor=True)
+                    node = replace(node, input=before.input, has_floor=True)
         self.nodes[index] = node
 
     def _only_read_here(self, value: int) -> CanonicalNode | None:
@@ -67,7 +67,7 @@ class _Fusion:
         if isinstance(before, Relu) or (isinstance(before, Max) and before.has_floor):
             self._drop(value, node.input)
         elif isinstance(before, Max) and self.readers[node.input] == 1:
-            return replace(before, has_floor=True)
+            return replace(before, has_floor=True, origin=node.origin)
         return node
 
     def _absorb(self, node: Affine) -> Affine:
@@ -136,9 +136,9 @@ def _renumbered(node: CanonicalNode, numbers: list[int] | dict[int, int]) -> Can
         case Affine():
             return Affine(tuple((linear, numbers[value]) for linear, value in node.terms), node.bias)
         case Relu():
-            return Relu(numbers[node.input], node.size)
+            return replace(node, input=numbers[node.input])
         case Max():
-            return Max(numbers[node.input], node.windows, node.has_floor)
+            return replace(node, input=numbers[node.input])
 
 
 def _pruned(nodes: list[CanonicalNode], output: int) -> tuple[list[CanonicalNode], int]:

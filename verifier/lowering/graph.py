@@ -39,9 +39,9 @@ def lower(network: Network) -> CanonicalNetwork:
             )
     builder = Builder()
     values = [0]
-    for node in network.nodes:
+    for index, node in enumerate(network.nodes):
         in_shapes = tuple(network.value_shape(value) for value in node.inputs)
-        step = Step(node.name, tuple(values[value] for value in node.inputs), in_shapes, node.shape)
+        step = Step(index, node.name, tuple(values[value] for value in node.inputs), in_shapes, node.shape)
         values.append(RULES[type(node.op)](node.op, step, builder))
     input_size = math.prod(network.input_shape)
     return CanonicalNetwork(input_size, tuple(fuse(builder.nodes, values[-1], input_size)))

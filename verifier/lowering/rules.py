@@ -31,8 +31,9 @@ class Builder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """A typed node with the canonical values it reads and the typed shapes around it."""
+    """A typed node (at position `index`) with the canonical values it reads and the typed shapes around it."""
 
+    index: int
     name: str
     inputs: tuple[int, ...]
     in_shapes: tuple[tuple[int, ...], ...]
@@ -100,12 +101,12 @@ def _batch_norm(op: typed.BatchNorm, step: Step, builder: Builder) -> int:
 
 
 def _relu(_op: typed.Relu, step: Step, builder: Builder) -> int:
-    return builder.add(Relu(step.inputs[0], step.size))
+    return builder.add(Relu(step.inputs[0], step.size, step.index))
 
 
 def _leaky_relu(op: typed.LeakyRelu, step: Step, builder: Builder) -> int:
     """Computes slope * x + (1 - slope) * max(x, 0)."""
-    positive = builder.add(Relu(step.inputs[0], step.size))
+    positive = builder.add(Relu(step.inputs[0], step.size, step.index))
     terms: list[tuple[LinearMap, int]] = [
         (identity_map(step.size, op.slope), step.inputs[0]),
         (identity_map(step.size, 1.0 - op.slope), positive),
@@ -125,7 +126,7 @@ def _max_pool(op: typed.MaxPool, step: Step, builder: Builder) -> int:
     if (windows < 0).all(axis=1).any():
         raise UnsupportedOpError(f"node {step.name!r} (MaxPool): a window lies entirely in the padding")
     windows.setflags(write=False)
-    return builder.add(Max(step.inputs[0], windows, has_floor=False))
+    return builder.add(Max(step.inputs[0], windows, has_floor=False, origin=step.index))
 
 
 def _average_pool(op: typed.AveragePool, step: Step, builder: Builder) -> int:

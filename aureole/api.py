@@ -4,22 +4,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
-from attacks.margin import MarginAttack
+from attacks.margin import MarginAttack, MarginAttackOptions
 from aureole.exits import MissingFileError
 from nets import shipped
 from synth.grow import GrowOptions
 from synth.grow import grow as _grow
 from synth.result import GrowResult, GrowStep
+from verifier.bounds import BoundOptions
 from verifier.deadline import Deadline
-from verifier.errors import InputError
+from verifier.errors import InputError, SolverUnavailableError
 from verifier.labels import LabelClassification, LabelResult
 from verifier.labels import classify_labels as _classify_labels
 from verifier.network import Network
 from verifier.onnx_import import load_network as _load_onnx
 from verifier.query import Query
 from verifier.region import Box
+from verifier.search import SearchOptions
 from verifier.verify import EngineChoice, Outcome, VerifyOptions
 from verifier.verify import verify as _verify
 
@@ -50,6 +53,7 @@ def verify(
     solver: str = "auto",
     seed: int = 0,
     start: Float[np.ndarray, "..."] | None = None,
+    device: str = "cpu",
 ) -> Outcome:
     """The first sound verdict of attack, bounds and MILP, with statistics.
 
@@ -60,16 +64,19 @@ def verify(
         solver: "auto", "highs", "cbc", "gurobi" or "scip".
         seed: Of the attack's random starts.
         start: An image to try first, such as the unperturbed one.
+        device: Where attack, bounds and search run: "cpu", "cuda" or "cuda:1"; solvers stay on the CPU.
+
+    Ctrl-C answers with what is known so far: Unknown, with the best bound, unless a verdict stands.
 
     Raises:
-        InputError: An unknown engine or solver, or a negative timeout.
-        SolverUnavailableError: The engine or solver is not installed.
+        InputError: An unknown engine, solver or device, or a negative timeout.
+        SolverUnavailableError: The engine or solver is not installed, or there is no such GPU.
         ContradictionError: Two engines gave opposite answers.
     """
     return _verify(
         query,
-        falsifier=MarginAttack(seed=seed),
-        options=verify_options(engine, solver),
+        falsifier=_attack(seed, device),
+        options=verify_options(engine, solver, device),
         deadline=Deadline.after(timeout),
         starts=None if start is None else np.asarray(start, dtype=np.float64)[None],
     )
@@ -86,6 +93,7 @@ def classify_labels(
     solver: str = "auto",
     seed: int = 0,
     on_result: Callable[[LabelResult], None] | None = None,
+    device: str = "cpu",
 ) -> LabelClassification:
     """For every label whether it is always, never, or sometimes in the top k over the region, or undecided.
 
@@ -96,8 +104,8 @@ def classify_labels(
         image,
         region,
         k,
-        falsifier=MarginAttack(seed=seed),
-        options=verify_options(engine, solver),
+        falsifier=_attack(seed, device),
+        options=verify_options(engine, solver, device),
         deadline=Deadline.after(timeout),
         on_result=on_result,
     )
@@ -117,6 +125,7 @@ def grow(
     seed: int = 0,
     on_step: Callable[[GrowStep], None] | None = None,
     trace: Path | None = None,
+    device: str = "cpu",
 ) -> GrowResult:
     """The largest layered neighbourhood found around `pixels` in which `target` stays in the top k.
 
@@ -130,23 +139,52 @@ def grow(
         target,
         k,
         options=options or GrowOptions(),
-        falsifier=MarginAttack(seed=seed),
-        verify_options=verify_options(engine, solver),
+        falsifier=_attack(seed, device),
+        verify_options=verify_options(engine, solver, device),
         deadline=Deadline.after(timeout),
         on_step=on_step,
         trace=trace,
     )
 
 
-def verify_options(engine: str, solver: str) -> VerifyOptions:
-    """The options that the two names stand for.
+def _attack(seed: int, device: str) -> MarginAttack:
+    return MarginAttack(MarginAttackOptions(device=checked_device(device)), seed=seed)
+
+
+def checked_device(device: str) -> str:
+    """The device's name, once it is known to be there.
 
     Raises:
-        InputError: An unknown engine.
+        InputError: No device is called so, or it is neither the CPU nor a CUDA GPU.
+        SolverUnavailableError: This installation of torch sees no such GPU.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise InputError(f"device: got {device!r}, wanted cpu, cuda or cuda:N")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise SolverUnavailableError(
+            f"device {device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA GPUs; use --device cpu, or install"
+            " a CUDA build of torch"
+        )
+    return device
+
+
+def verify_options(engine: str, solver: str, device: str = "cpu") -> VerifyOptions:
+    """The options that the names stand for.
+
+    Raises:
+        InputError: An unknown engine or device.
+        SolverUnavailableError: There is no such GPU.
     """
     try:
         choice = EngineChoice(engine)
     except ValueError:
         known = ", ".join(choice.value for choice in EngineChoice)
         raise InputError(f"engine: got {engine!r}, wanted one of {known}") from None
-    return VerifyOptions(engine=choice, solver=solver)
+    place = checked_device(device)
+    return VerifyOptions(
+        engine=choice, solver=solver, bounds=BoundOptions(device=place), search=SearchOptions(device=place)
+    )

@@ -15,6 +15,7 @@ from aureole.options import (
     CutName,
     CutOption,
     DefenceChoice,
+    DeviceOption,
     EngineName,
     EngineOption,
     EpsilonOption,
@@ -91,6 +92,7 @@ def verify(
     solver: SolverChoice = SolverOption.AUTO,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
     seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     out: OutOption = DEFAULT_OUT,
 ) -> int:
@@ -98,7 +100,7 @@ def verify(
     from aureole.commands import verify as command
 
     words = PropertyWords(property_kind, label, k, threshold, flips)
-    options = RunOptions(engine, solver, timeout, seed, as_json, out)
+    options = RunOptions(engine, solver, timeout, seed, as_json, out, device)
     return command.run(net, image, words, RegionWords(eps, widths, layers), options)
 
 
@@ -114,13 +116,14 @@ def labels(
     solver: SolverChoice = SolverOption.AUTO,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
     seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     out: OutOption = DEFAULT_OUT,
 ) -> int:
     """Which labels are always, never or sometimes in the top k? Exit code 0: every label is decided; 2: some are not."""
     from aureole.commands import labels as command
 
-    options = RunOptions(engine, solver, timeout, seed, as_json, out)
+    options = RunOptions(engine, solver, timeout, seed, as_json, out, device)
     return command.run(net, image, k, RegionWords(eps, widths, layers), options)
 
 
@@ -138,13 +141,14 @@ def grow(
     solver: SolverChoice = SolverOption.AUTO,
     timeout: TimeoutOption = DEFAULT_GROW_TIMEOUT,
     seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     out: OutOption = DEFAULT_OUT,
 ) -> int:
     """How far may an object change, layer by layer, before a label is lost? Exit code 0: proved; 2: not proved."""
     from aureole.commands import grow as command
 
-    options = RunOptions(engine, solver, timeout, seed, as_json, out)
+    options = RunOptions(engine, solver, timeout, seed, as_json, out, device)
     return command.run(net, image, command.GrowWords(target, perturbed, k, cut, weights, trace), options)
 
 

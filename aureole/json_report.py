@@ -16,7 +16,7 @@ from verifier.certificate import Certificate
 from verifier.labels import LabelClassification, LabelResult
 from verifier.network import Network
 from verifier.property import Property
-from verifier.verdict import Counterexample, Robust, Unknown, Verdict, Vulnerable
+from verifier.verdict import Counterexample, Robust, Unknown, UnknownReason, Verdict, Vulnerable
 from verifier.verify import Outcome, Statistics
 
 VERDICT_SCHEMA = "aureole/verdict/1"
@@ -49,6 +49,8 @@ def verdict_code(verdict: Verdict) -> ExitCode:
             return ExitCode.ROBUST
         case Vulnerable():
             return ExitCode.VULNERABLE
+        case Unknown(reason=UnknownReason.INTERRUPTED):
+            return ExitCode.INTERRUPTED
         case Unknown():
             return ExitCode.UNDECIDED
         case _:

@@ -96,6 +96,7 @@ class RunOptions:
         engine, solver: Who may decide.
         timeout: Seconds for the whole run.
         seed: Of the attack's random starts.
+        device: Where attack, bounds and search run.
         as_json: Whether stdout carries one JSON object and nothing else.
         out: The folder for files.
 
@@ -109,6 +110,7 @@ class RunOptions:
     seed: int = 0
     as_json: bool = False
     out: Path = DEFAULT_OUT
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if math.isnan(self.timeout) or self.timeout < 0:
@@ -165,10 +167,13 @@ WidthsOption = Annotated[
 LayersOption = Annotated[
     Path | None, typer.Option("--layers", metavar="FILE", help="Layers file, such as aureole grow writes.")
 ]
-EngineOption = Annotated[EngineName, typer.Option("--engine", help="Who may decide; auto uses bounds, then MILP.")]
+EngineOption = Annotated[EngineName, typer.Option("--engine", help="Who may decide; auto uses all that it needs.")]
 SolverChoice = Annotated[SolverOption, typer.Option("--solver", help="The MILP solver (see: aureole doctor).")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="S", help="Seconds for the whole run.")]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of all that is random.", min=0)]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="D", help="cpu, cuda or cuda:N: where attack, bounds and search run.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files a run writes.")]
 TargetOption = Annotated[int, typer.Option("--target", metavar="T", help="The label that must survive.")]

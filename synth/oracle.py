@@ -20,7 +20,7 @@ from verifier.network import Network
 from verifier.property import Property
 from verifier.query import Query
 from verifier.torch_network import TorchNetwork
-from verifier.verdict import Counterexample
+from verifier.verdict import Counterexample, Unknown, UnknownReason
 from verifier.verify import EngineChoice, Falsifier, Outcome, VerifyOptions, verify
 
 Vector = Float[np.ndarray, " layers"]
@@ -125,11 +125,17 @@ class NetworkOracle:
         return Query(self.network, self.zero.with_epsilons(epsilons).box(), self.goal)
 
     def decide(self, epsilons: Vector, effort: Effort, deadline: Deadline) -> Outcome:
-        """One call of `verify`: where any engine may decide, bounds effort asks the bounds alone, without the attack."""
+        """One call of `verify`: where any engine may decide, bounds effort asks the bounds alone, without the attack.
+
+        Raises:
+            KeyboardInterrupt: The user interrupted it.
+        """
         if effort is Effort.BOUNDS and self.options.engine is EngineChoice.AUTO:
             options = replace(self.options, engine=EngineChoice.BOUNDS, solver="auto", bounds=self.quick_bounds)
-            return verify(self.query(epsilons), falsifier=None, options=options, deadline=deadline)
-        return verify(self.query(epsilons), falsifier=self.falsifier, options=self.options, deadline=deadline)
+            return _uninterrupted(verify(self.query(epsilons), falsifier=None, options=options, deadline=deadline))
+        return _uninterrupted(
+            verify(self.query(epsilons), falsifier=self.falsifier, options=self.options, deadline=deadline)
+        )
 
     def slope(self, epsilons: Vector, effort: Effort, deadline: Deadline) -> Slope | None:
         """Of alpha-CROWN's margin bound, or of the margin at the weakest points; None if the attack finds no points."""
@@ -180,6 +186,13 @@ class NetworkOracle:
         pull = np.tensordot(shares / shares.sum(), np.abs(gradients), axes=1)
         per_layer = np.bincount(self.zero.layers.ravel(), weights=pull.sum(axis=0).ravel(), minlength=self.layers)
         return Slope(float(margins.max()), per_layer)
+
+
+def _uninterrupted(outcome: Outcome) -> Outcome:
+    """The outcome; `verify` answers Ctrl-C with one, but here a whole run is to stop."""
+    if isinstance(outcome.verdict, Unknown) and outcome.verdict.reason is UnknownReason.INTERRUPTED:
+        raise KeyboardInterrupt
+    return outcome
 
 
 def margin_gradients(

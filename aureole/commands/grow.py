@@ -138,6 +138,7 @@ def grow_with_progress(
             engine=options.engine.value,
             solver=options.solver.value,
             seed=options.seed,
+            device=options.device,
             on_step=on_step,
             trace=words.trace,
         )

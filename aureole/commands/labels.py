@@ -58,6 +58,7 @@ def classify_with_progress(subject: Subject, region: Region, k: int, options: Ru
             engine=options.engine.value,
             solver=options.solver.value,
             seed=options.seed,
+            device=options.device,
             on_result=on_result,
         )
 

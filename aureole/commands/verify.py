@@ -37,6 +37,7 @@ def run(
                 engine=options.engine.value,
                 solver=options.solver.value,
                 seed=options.seed,
+                device=options.device,
                 start=subject.image,
             )
         saved = _save(outcome, query, subject, words, options)

@@ -284,3 +284,21 @@ def test_a_reader_that_goes_away_is_no_verdict(aureole, halves, image, monkeypat
     monkeypatch.setattr("aureole.terminal.write_json", closed)
     ended = aureole("verify", halves, image, "--label", "1", "--eps", "0.1", "--json")
     assert ended.code == ExitCode.NO_OUTPUT
+
+
+def test_an_interrupted_run_reports_its_bound(aureole, halves, image, check_report, monkeypatch):
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("verifier.verify.investigation.Investigation.first_pass", interrupted)
+    ended = aureole("verify", halves, image, "--label", "1", "--eps", "0.1", "--json")
+    assert ended.code == ExitCode.INTERRUPTED
+    report = check_report(json.loads(ended.out))
+    assert (report["verdict"], report["reason"]["name"]) == ("undecided", "INTERRUPTED")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_named(aureole, halves, image, device):
+    ended = aureole("verify", halves, image, "--label", "1", "--eps", "0.1", "--device", device)
+    assert ended.code in (ExitCode.DATA, ExitCode.UNAVAILABLE)
+    assert device in ended.err

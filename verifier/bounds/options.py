@@ -34,6 +34,7 @@ class BoundOptions:
         patience: Stop after this many steps in which no row improved by more than a thousandth of its gap to 0.
         subset_cap: The most count-subsets bounded one by one; above it the count-th largest form bound stands alone.
         row_chunk: The most rows bounded together.
+        device: Where rows of a property are optimised, as torch names it; a region's own bounds are computed on the CPU.
 
     Raises:
         InputError: A number is out of range.
@@ -46,6 +47,7 @@ class BoundOptions:
     patience: int = 10
     subset_cap: int = 1024
     row_chunk: int = 64
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("patience", "subset_cap", "row_chunk"):

@@ -62,7 +62,7 @@ class _Bounder:
     def __init__(
         self, region: RegionBounds, property: Property, options: BoundOptions, deadline: Deadline, slack: float
     ) -> None:
-        self._graph = torch_graph(region.canonical)
+        self._graph = torch_graph(region.canonical, torch.device(options.device))
         self._problem = row_problem(self._graph, region)
         self._property, self._options, self._deadline, self.slack = property, options, deadline, slack
 
@@ -84,12 +84,12 @@ class _Bounder:
                     options=self._options,
                     iterations=iterations,
                     deadline=self._deadline,
-                    is_settled=lambda best: int(self.is_open(best.numpy()).sum()) < needed,
+                    is_settled=lambda best: int(self.is_open(best.cpu().numpy()).sum()) < needed,
                     start=None if start is None else _part(start, part),
                 )
             )
-        upper = np.concatenate([rows.upper[0].numpy() for rows in found])
-        return upper, np.concatenate([rows.points[0].numpy() for rows in found]), found
+        upper = np.concatenate([rows.upper[0].cpu().numpy() for rows in found])
+        return upper, np.concatenate([rows.points[0].cpu().numpy() for rows in found]), found
 
 
 def _part(parameters: Parameters, rows: slice) -> Parameters:

@@ -51,7 +51,7 @@ class Investigation:
         self._stages: list[Stage] = []
         self._property_bound: PropertyBound | None = None
         self._milp: MilpOutcome | None = None
-        self._was_cut_short = False
+        self._was_cut_short = self._was_interrupted = False
         self._has_polished = self._has_rebounded = False
 
     @property
@@ -63,6 +63,10 @@ class Investigation:
     def is_out_of_time(self) -> bool:
         """Whether the query is open because a deadline cut a stage short."""
         return self.verdict is None and self._was_cut_short
+
+    def interrupt(self) -> None:
+        """Notes that the user stopped the run: what is open stays open for that reason."""
+        self._was_interrupted = True
 
     def look(self) -> None:
         """Holds the query against points of its region that were found elsewhere.
@@ -159,6 +163,8 @@ class Investigation:
     def _reason(self) -> UnknownReason:
         if self._case.is_tie:
             return UnknownReason.TIE
+        if self._was_interrupted:
+            return UnknownReason.INTERRUPTED
         if self._was_cut_short:
             return UnknownReason.TIME_LIMIT
         has_candidate = self._milp is not None and (self._milp.witness is not None or self._case.is_nearly_violated)

@@ -17,7 +17,7 @@ from verifier.verify.options import EngineChoice, VerifyOptions
 
 FIRST_PASS_SHARE = 0.5
 _PROGRAMS_SECONDS = 4.0
-"""Linear programs tighten what they reach in this time, in the order of the layers; a wide network has more than any time allows."""
+"""Linear programs tighten what they reach in this time, in the order of the layers; wide networks have more than that."""
 
 
 @runtime_checkable

@@ -27,6 +27,8 @@ def verify(
 ) -> Outcome:
     """Decides the query: cheap points, bounds, attack, tighter bounds, search, MILP, until the first sound verdict.
 
+    KeyboardInterrupt (Ctrl-C) ends it with what is known so far: Unknown, reason INTERRUPTED, unless the verdict stands.
+
     Soundness: `Robust` carries what it takes on trust; `Vulnerable` carries an image that `check.replay` accepted. Every proof is
     confronted with every image tried.
 
@@ -51,6 +53,9 @@ def verify(
         raise InputError(f"starts: got shape {points.shape}, wanted (n, {query.region.shape})")
     engines = plan if plan is not None else plan_for(options if options is not None else VerifyOptions())
     investigation = Investigation(query, territory, engines, falsifier)
-    investigation.first_pass(points, engines.before_decide(limit))
-    investigation.solve(limit)
+    try:
+        investigation.first_pass(points, engines.before_decide(limit))
+        investigation.solve(limit)
+    except KeyboardInterrupt:
+        investigation.interrupt()
     return investigation.outcome()

@@ -120,9 +120,22 @@ def test_the_order_of_engines_follows_the_size_of_the_model(monkeypatch, few, or
     assert all("units unstable" in stage.detail for stage in stages[1:])
 
 
-def test_an_interrupt_ends_the_run():
-    with pytest.raises(KeyboardInterrupt):
-        verify(ROBUST, plan=plan(explorer(SearchStatus.UNDECIDED, 1.0, interrupted=True)))
+def test_an_interrupted_search_answers_with_its_bound():
+    outcome = verify(ROBUST, plan=plan(explorer(SearchStatus.UNDECIDED, 0.25, interrupted=True)))
+    assert isinstance(outcome.verdict, Unknown)
+    assert outcome.verdict.reason is UnknownReason.INTERRUPTED
+    assert outcome.verdict.best_bound == 0.25
+
+
+def test_an_interrupt_anywhere_answers_with_what_is_known():
+    def interrupted(region, goal, open_subsets, *, on_candidates, deadline):
+        raise KeyboardInterrupt
+
+    outcome = verify(ROBUST, plan=plan(interrupted))
+    assert isinstance(outcome.verdict, Unknown)
+    assert outcome.verdict.reason is UnknownReason.INTERRUPTED
+    found = verify(TRAP, plan=plan(explorer(SearchStatus.WITNESS, 1.0, WORST, interrupted=True)))
+    assert isinstance(found.verdict, Vulnerable)
 
 
 def test_an_expired_deadline_is_the_reason():

@@ -1,6 +1,19 @@
-"""Branch and bound: complete, batched, over ReLU phases, winners of windows, and label membership."""
+"""Branch and bound: complete, batched, over ReLU phases, winners of windows, and label membership, for many goals at once."""
 
+from verifier.search.frontier import Cover, Frontier
+from verifier.search.goals import Goal
 from verifier.search.options import Descent, SearchOptions, SearchOutcome, SearchProgress, SearchStatus
-from verifier.search.search import search
+from verifier.search.search import search, search_all
 
-__all__ = ["Descent", "SearchOptions", "SearchOutcome", "SearchProgress", "SearchStatus", "search"]
+__all__ = [
+    "Cover",
+    "Descent",
+    "Frontier",
+    "Goal",
+    "SearchOptions",
+    "SearchOutcome",
+    "SearchProgress",
+    "SearchStatus",
+    "search",
+    "search_all",
+]

@@ -8,10 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from verifier.deadline import Deadline
+from verifier.errors import SolverUnavailableError
 from verifier.milp.solvers.answer import MilpSolver, SolveStatus
+from verifier.milp.solvers.highs import HighsSolver
+from verifier.milp.solvers.registry import AUTO, pick_solver
+from verifier.search.domain import Split
 from verifier.search.leaves import exact_model
 from verifier.search.skeleton import Skeleton
-from verifier.search.tree import Subproblem
 
 PROOF_SLACK = 1e-6
 """A model excludes members >= -PROOF_SLACK times the forms' scale, so that a solver's feasibility tolerance hides no violation."""
@@ -19,6 +22,16 @@ PROOF_SLACK = 1e-6
 _WITNESS_MARGIN = 1e-4
 _FIRST_SLICE = 4.0
 _LONGER, _SMALLER = 1.5, 0.8
+
+
+def leaf_solver(name: str) -> MilpSolver:
+    """The solver of that name; "auto" is HiGHS, which starts fastest on small models.
+
+    Raises:
+        InputError: Unknown name.
+        SolverUnavailableError: Known but not usable here.
+    """
+    return HighsSolver() if name == AUTO else pick_solver(name)
 
 
 class Settlement(Enum):
@@ -38,14 +51,10 @@ class LeafSolver:
     Attributes:
         solver: The solver.
         limit: The most undecided windows of a subproblem worth trying; 0 for none.
-        models: Models solved so far.
-        refuted: How many of them were infeasible.
     """
 
     solver: MilpSolver
     limit: int
-    models: int = 0
-    refuted: int = 0
     _slice: float = _FIRST_SLICE
     _spent: float = 0.0
     _started: float = field(default_factory=time.monotonic)
@@ -56,19 +65,28 @@ class LeafSolver:
         return self.limit > 0 and 2.0 * self._spent <= time.monotonic() - self._started
 
     def settle(
-        self, skeleton: Skeleton, subproblem: Subproblem, undecided: int, deadline: Deadline
+        self,
+        skeleton: Skeleton,
+        members: tuple[int, ...],
+        splits: tuple[Split, ...],
+        undecided: int,
+        deadline: Deadline,
     ) -> tuple[Settlement, Float[np.ndarray, " inputs"] | None]:
         """Asks for a point of the subproblem where all members are >= 0.
 
         Soundness: REFUTED takes the solver at its word. A point is a candidate, no more.
         """
         started = time.monotonic()
-        model = exact_model(skeleton, subproblem.members, subproblem.splits, -PROOF_SLACK * skeleton.scale)
-        answer = self.solver.solve(model, target=_WITNESS_MARGIN, deadline=deadline.within(self._slice))
-        self._spent += time.monotonic() - started
-        self.models += 1
+        model = exact_model(skeleton, members, splits, -PROOF_SLACK * skeleton.scale)
+        try:
+            answer = self.solver.solve(model, target=_WITNESS_MARGIN, deadline=deadline.within(self._slice))
+        except SolverUnavailableError:
+            # The next one might be small enough for its licence.
+            self.limit = undecided - 1
+            return Settlement.OPEN, None
+        finally:
+            self._spent += time.monotonic() - started
         if answer.status is SolveStatus.INFEASIBLE:
-            self.refuted += 1
             return Settlement.REFUTED, None
         # A point that the replay refuses, a near-tie, says as little as none.
         self.limit = min(self.limit, int(_SMALLER * undecided))

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from verifier.certificate import TrustedClaim
 from verifier.errors import InputError
+from verifier.search.frontier import Frontier
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,17 @@ class SearchOptions:
     """Choices of the branch and bound. None of them changes what is true of an answer.
 
     Attributes:
-        batch: The most subproblems branched at a time; memory use is proportional to it.
+        batch: The most subproblems branched at a time; fewer where a step would take long or much memory.
         lookahead: Splits tried per subproblem before one is chosen; 1 takes the best by estimate.
         root: How the first rows are optimised.
         step: How children are, starting from their parent's parameters.
         climbers: Points per batch that are moved uphill before they are offered as counterexamples.
         climbs: How often.
         leaf_windows: Subproblems with at most this many undecided windows are offered to a mixed-integer solver; 0 leaves it out.
+        solver: That solver, as `verifier.milp.solvers` names it; "auto" is HiGHS.
+        memory_bytes: About the most memory that rows and open subproblems take. Batches are made smaller to honour it, open
+            subproblems forget their parameters, and at last the search goes deep rather than wide.
         device: Where rows are bounded, as torch names it.
-        most_open: Open subproblems beyond this number forget their parameters, which bounds memory.
 
     Raises:
         InputError: A number is out of range.
@@ -53,7 +56,8 @@ class SearchOptions:
     climbers: int = 8
     climbs: int = 5
     leaf_windows: int = 150
-    most_open: int = 4096
+    solver: str = "auto"
+    memory_bytes: int = 2 * 1024**3
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -61,7 +65,7 @@ class SearchOptions:
             ("batch", 1),
             ("lookahead", 1),
             ("leaf_windows", 0),
-            ("most_open", 1),
+            ("memory_bytes", 1),
             ("climbers", 1),
             ("climbs", 0),
         ):
@@ -105,6 +109,7 @@ class SearchOutcome:
         trusted: What the answer takes on trust.
         is_interrupted: Whether the user stopped it (KeyboardInterrupt).
         detail: What happened, in one line.
+        frontier: Where it stands: to resume it, or, by its cover, to search other regions.
     """
 
     status: SearchStatus
@@ -115,3 +120,4 @@ class SearchOutcome:
     trusted: tuple[TrustedClaim, ...]
     is_interrupted: bool
     detail: str
+    frontier: Frontier | None = None

@@ -20,7 +20,7 @@ from verifier.search.options import Descent
 from verifier.search.planes import onto_simplex
 from verifier.search.rows import Rows, minimise
 from verifier.search.skeleton import Skeleton, skeleton_of
-from verifier.search.tree import OpenSubproblems, Subproblem
+from verifier.search.tree import Subproblem
 
 
 def skeleton(seed: int) -> tuple[Skeleton, Property, CanonicalNetwork, object]:
@@ -222,20 +222,7 @@ def test_projection_onto_the_simplex():
 
 
 def test_completing_members_covers_every_subset_once():
-    first = Subproblem((), (0, 2, 3, 5), (), 1.0, None)
+    first = Subproblem((), (0, 2, 3, 5), (), 1.0)
     pairs = [pair.members for single in first.completed(2) for pair in single.completed(2)]
     assert sorted(pairs) == [(0, 2), (0, 3), (0, 5), (2, 3), (2, 5), (3, 5)]
     assert all(not pair.rest for single in first.completed(2) for pair in single.completed(2))
-
-
-def test_the_queue_hands_out_the_largest_bound_and_fewest_members_first():
-    queue = OpenSubproblems(2)
-    start = torch.zeros(1)
-    queue.extend(Subproblem((0, 1), (), (), bound, start) for bound in (0.1, 0.5, 0.3))
-    queue.extend([Subproblem((0,), (1,), (), 0.2, start)])
-    assert queue.largest_bound() == 0.5
-    assert [s.bound for s in queue.pop(9)] == [0.2]
-    popped = queue.pop(2)
-    assert [s.bound for s in popped] == [0.5, 0.3]
-    assert len(queue) == 1
-    assert [s.start is None for s in popped] == [False, True]

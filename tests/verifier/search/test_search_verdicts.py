@@ -168,7 +168,7 @@ def test_seeds_lie_in_the_region_best_first():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch": 0}, {"lookahead": 0}, {"leaf_windows": -1}, {"most_open": 0}, {"climbers": 0}]
+    "wrong", [{"batch": 0}, {"lookahead": 0}, {"leaf_windows": -1}, {"memory_bytes": 0}, {"climbers": 0}]
 )
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
@@ -177,5 +177,5 @@ def test_options_out_of_range_are_refused(wrong):
 
 def test_forgetting_parameters_changes_no_verdict():
     for seed in range(6):
-        forgetful = SearchOptions(batch=4, root=BARE.root, step=BARE.step, leaf_windows=0, most_open=1)
+        forgetful = SearchOptions(batch=4, root=BARE.root, step=BARE.step, leaf_windows=0, memory_bytes=1)
         assert decide(tiny_case(seed, -0.01), forgetful).status is SearchStatus.REFUTED

@@ -1,0 +1,166 @@
+"""What a search leaves behind, in the network's own terms: the parts still open, and a cover of the region by the parts it made.
+
+A *cover* is a set of parts whose union is the whole region. Splits speak of the windows of the network, not of a region, and each
+one's two sides cover whatever they split: so the leaves of a tree of splits cover every region, whatever became of them in the one
+where the tree grew, refuted or not. That is why a cover may start the search of any other region, or of another property.
+
+The *open* parts cover only what was not refuted, and refutations hold for one region and one property. A Frontier therefore names
+the question it belongs to, and resumes no other.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32
+
+from verifier.certificate import TrustedClaim
+from verifier.errors import InputError
+from verifier.region import frozen
+
+Form = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSplit:
+    """One side of a split of one window: the largest alternative lies in a set of them, or outside it.
+
+    Attributes:
+        node: The ReLU or Max, an index into the canonical network's nodes.
+        entry: The window, an entry of that node's value.
+        alternatives: Bit set: bit i is the i-th candidate of the window (a ReLU's input is its only one), and the bit after the
+            window's width is the floor 0.
+        wins: Whether the largest alternative lies in the set.
+    """
+
+    node: int
+    entry: int
+    alternatives: int
+    wins: bool
+
+
+NamedSplits = tuple[NamedSplit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoverTree:
+    """A tree of splits, by its leaves.
+
+    Attributes:
+        forms: The linear forms it was grown for, each as its coefficients on the scores and its offset. They say for what the
+            splits are likely to be good, no more.
+        leaves: The splits that hold in each leaf, at least one leaf; together the leaves cover every region.
+    """
+
+    forms: tuple[Form, ...]
+    leaves: tuple[NamedSplits, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Trees of splits of one network.
+
+    Attributes:
+        network: The network's fingerprint.
+        trees: One per count-subset that was split.
+    """
+
+    network: str
+    trees: tuple[CoverTree, ...]
+
+    def likely(self, forms: tuple[Form, ...]) -> tuple[NamedSplits, ...]:
+        """The leaves of the tree that was grown for these forms, or else for most of them; () if there is none."""
+        wanted = set(forms)
+        best = max(
+            self.trees, key=lambda tree: len(wanted & set(tree.forms)) - 0.5 * (set(tree.forms) != wanted), default=None
+        )
+        return best.leaves if best is not None and wanted & set(best.forms) else ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenPart:
+    """A part of the region and of the count-subsets that nobody has refuted.
+
+    Attributes:
+        members: Forms, by index into the property, that all are >= 0 at a violation sought here.
+        rest: Forms that the members may be completed from; () once there are `count` members.
+        splits: What holds in this part.
+        bound: An upper bound of the least of the members here; inf if there is none.
+        is_bounded: Whether that bound was computed for this part, not taken over from a larger one.
+        leaf: The tree of the frontier's cover that it lies in and the leaf there, or None.
+        start: Parameters of that bound, or None; good for one layout of windows only.
+    """
+
+    members: tuple[int, ...]
+    rest: tuple[int, ...]
+    splits: NamedSplits
+    bound: float
+    is_bounded: bool = False
+    leaf: tuple[int, int] | None = None
+    start: Float32[np.ndarray, " parameters"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None:
+            object.__setattr__(self, "start", frozen(self.start, np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frontier:
+    """Where a search of one question stands.
+
+    Soundness: a violation of the question, if there is one, lies in one of the parts. It may be resumed with narrower bounds inside
+    the network, since the parts are sets of points that do not depend on them.
+
+    Attributes:
+        question: The fingerprint of network, box and property.
+        subsets: The count-subsets asked about, or None for all.
+        parts: What is open; none if everything was refuted.
+        refuted_bound: The largest bound of a refuted part, -inf if there is none.
+        trusted: What the refutations take on trust.
+        layout: The fingerprint of the windows that parameters in `parts` belong to.
+        cover: The trees, good for other regions and properties.
+    """
+
+    question: str
+    subsets: tuple[tuple[int, ...], ...] | None
+    parts: tuple[OpenPart, ...]
+    refuted_bound: float
+    trusted: tuple[TrustedClaim, ...]
+    layout: str
+    cover: Cover
+
+    @property
+    def best_bound(self) -> float:
+        """An upper bound of the margin over the subsets asked about."""
+        return max([self.refuted_bound, *(part.bound for part in self.parts)])
+
+    def without_parameters(self) -> "Frontier":
+        """The same, much smaller, and slower to resume."""
+        return replace(self, parts=tuple(replace(part, start=None) for part in self.parts))
+
+    def asked(self, question: str, subsets: tuple[tuple[int, ...], ...] | None) -> "Frontier":
+        """The parts that matter to these count-subsets.
+
+        Raises:
+            InputError: The frontier belongs to another question, or says nothing about some of these subsets.
+        """
+        if question != self.question:
+            raise InputError(
+                "frontier: its network, box or property differs from the one asked about; start from its `cover` instead"
+            )
+        if self.subsets is None and subsets is None:
+            return self
+        known = None if self.subsets is None else set(self.subsets)
+        if subsets is None or (known is not None and not known.issuperset(subsets)):
+            raise InputError(
+                "frontier: subsets are asked about that its search did not look at; start from its `cover` instead"
+            )
+        wanted = {frozenset(subset) for subset in subsets}
+        parts = tuple(part for part in self.parts if _may_become(part, wanted))
+        return replace(self, subsets=subsets, parts=parts)
+
+
+def _may_become(part: OpenPart, subsets: set[frozenset[int]]) -> bool:
+    members = frozenset(part.members)
+    if not part.rest:
+        return members in subsets
+    return any(members <= subset <= members | set(part.rest) for subset in subsets)

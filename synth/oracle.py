@@ -1,6 +1,6 @@
 """The questions growing asks about a vector of epsilons, and how a network answers them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
@@ -19,6 +19,7 @@ from verifier.lowering import lower
 from verifier.network import Network
 from verifier.property import Property
 from verifier.query import Query
+from verifier.search import Cover
 from verifier.torch_network import TorchNetwork
 from verifier.verdict import Counterexample, Unknown, UnknownReason
 from verifier.verify import EngineChoice, Falsifier, Outcome, VerifyOptions, verify
@@ -87,6 +88,8 @@ class NetworkOracle:
         falsifier: The attack, or None.
         options: How queries of complete effort are verified; bounds effort uses its bound options alone.
         quick_bounds: For bounds effort and gradients of bounds: quicker and hardly looser.
+
+    The splits of one complete query start the next one's search: neighbourhoods are nested, more or less.
     """
 
     network: Network
@@ -95,6 +98,7 @@ class NetworkOracle:
     falsifier: Falsifier | None
     options: VerifyOptions
     quick_bounds: BoundOptions
+    _covers: list[Cover] = field(default_factory=list, init=False, repr=False)
 
     @property
     def layers(self) -> int:
@@ -133,9 +137,16 @@ class NetworkOracle:
         if effort is Effort.BOUNDS and self.options.engine is EngineChoice.AUTO:
             options = replace(self.options, engine=EngineChoice.BOUNDS, solver="auto", bounds=self.quick_bounds)
             return _uninterrupted(verify(self.query(epsilons), falsifier=None, options=options, deadline=deadline))
-        return _uninterrupted(
-            verify(self.query(epsilons), falsifier=self.falsifier, options=self.options, deadline=deadline)
+        outcome = verify(
+            self.query(epsilons),
+            falsifier=self.falsifier,
+            options=self.options,
+            deadline=deadline,
+            cover=self._covers[-1] if self._covers else None,
         )
+        if outcome.cover is not None and outcome.cover.trees:
+            self._covers[:] = [outcome.cover]
+        return _uninterrupted(outcome)
 
     def slope(self, epsilons: Vector, effort: Effort, deadline: Deadline) -> Slope | None:
         """Of alpha-CROWN's margin bound, or of the margin at the weakest points; None if the attack finds no points."""

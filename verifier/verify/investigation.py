@@ -15,7 +15,7 @@ from verifier.deadline import Deadline
 from verifier.errors import ContradictionError
 from verifier.milp import MilpOutcome, MilpStatus
 from verifier.query import Query
-from verifier.search import SearchOutcome, SearchStatus
+from verifier.search import Cover, Frontier, SearchOutcome, SearchStatus
 from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
 from verifier.verify.case import Case
 from verifier.verify.falsifier import Falsifier
@@ -51,6 +51,7 @@ class Investigation:
         self._stages: list[Stage] = []
         self._property_bound: PropertyBound | None = None
         self._milp: MilpOutcome | None = None
+        self._frontier: Frontier | None = None
         self._was_cut_short = self._was_interrupted = False
         self._has_polished = self._has_rebounded = False
 
@@ -127,11 +128,27 @@ class Investigation:
                 self._open_subsets(),
                 on_candidates=self._try_candidates,
                 deadline=deadline,
+                start=self._search_start(),
             )
+            self._remember(found)
             detail.append(f"{why}: {found.status.value}; {found.detail}")
             self._after_search(found, deadline)
         if found.is_interrupted:
             raise KeyboardInterrupt
+
+    def _search_start(self) -> Frontier | Cover | None:
+        """This question's own frontier, where it still tells of all that is asked; else splits made for another one."""
+        frontier, subsets = self._frontier, self._open_subsets()
+        if frontier is None:
+            return self._territory.cover
+        is_narrower = frontier.subsets is None or (subsets is not None and set(subsets) <= set(frontier.subsets))
+        return frontier if is_narrower else frontier.cover
+
+    def _remember(self, found: SearchOutcome) -> None:
+        if found.frontier is not None:
+            self._frontier = found.frontier
+            if found.frontier.cover.trees:
+                self._territory.cover = found.frontier.cover
 
     def _ask_solver(self, deadline: Deadline) -> None:
         if self._plan.decide is None:
@@ -158,7 +175,7 @@ class Investigation:
             solver=None if self._milp is None or not self._milp.solver else self._milp.solver,
             seconds=math.fsum(stage.seconds for stage in self._stages),
         )
-        return Outcome(verdict, statistics)
+        return Outcome(verdict, statistics, None if self._frontier is None else self._frontier.cover)
 
     def _reason(self) -> UnknownReason:
         if self._case.is_tie:

@@ -1,7 +1,8 @@
 """What `verify` returns: a verdict and how it came about."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from verifier.search import Cover
 from verifier.verdict import Verdict
 
 
@@ -45,7 +46,14 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A verdict with its statistics."""
+    """A verdict with its statistics.
+
+    Attributes:
+        verdict: The answer.
+        statistics: How it came about.
+        cover: The splits that a search made, if one ran: they start the next one on a region much like this one.
+    """
 
     verdict: Verdict
     statistics: Statistics
+    cover: Cover | None = field(default=None, repr=False)

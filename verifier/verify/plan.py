@@ -12,7 +12,7 @@ from verifier.bounds.engine import BoundEngine, OwnEngine
 from verifier.deadline import Deadline
 from verifier.milp import MilpOptions, MilpOutcome, decide, tighten_region
 from verifier.property import Property
-from verifier.search import SearchOutcome, search
+from verifier.search import Cover, Frontier, SearchOutcome, search
 from verifier.verify.options import EngineChoice, VerifyOptions
 
 FIRST_PASS_SHARE = 0.5
@@ -48,8 +48,12 @@ class Explore(Protocol):
         *,
         on_candidates: Callable[[Float[np.ndarray, "n inputs"]], bool],
         deadline: Deadline,
+        start: Frontier | Cover | None,
     ) -> SearchOutcome:
-        """Decides the property over the region; `open_subsets` None means that none was refuted or they are not listed."""
+        """Decides the property over the region; `open_subsets` None means that none was refuted or they are not listed.
+
+        `start` is the frontier of an earlier search of the same question, or a cover that another one left behind.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ def _tightened(region: RegionBounds, deadline: Deadline) -> RegionBounds:
 
 
 def _search(options: VerifyOptions) -> Explore:
+    settings = replace(options.search, solver=options.solver) if options.solver != "auto" else options.search
+
     def run(
         region: RegionBounds,
         goal: Property,
@@ -122,9 +128,16 @@ def _search(options: VerifyOptions) -> Explore:
         *,
         on_candidates: Callable[[Float[np.ndarray, "n inputs"]], bool],
         deadline: Deadline,
+        start: Frontier | Cover | None,
     ) -> SearchOutcome:
         return search(
-            region, goal, open_subsets, options=options.search, on_candidates=on_candidates, deadline=deadline
+            region,
+            goal,
+            open_subsets,
+            options=settings,
+            on_candidates=on_candidates,
+            deadline=deadline,
+            start=start,
         )
 
     return run

@@ -9,6 +9,7 @@ from verifier.errors import InputError
 from verifier.lowering import lower
 from verifier.network import Network
 from verifier.region import Box
+from verifier.search import Cover
 from verifier.verify.evidence import Evidence
 
 _TIGHTENING_SECONDS = 10.0
@@ -22,16 +23,20 @@ class Territory:
         evidence: The points tried.
         bounds: The bounds of the region, once there are any.
         is_tightened: Whether `tighten` has run.
+        cover: Splits that the last search of this region made, or one of another region: where the next one starts.
 
     Raises:
         InputError: Bounds are handed over that belong to another region or another network.
     """
 
-    def __init__(self, network: Network, region: Box, bounds: RegionBounds | None = None) -> None:
+    def __init__(
+        self, network: Network, region: Box, bounds: RegionBounds | None = None, cover: Cover | None = None
+    ) -> None:
         if bounds is not None:
             _check_bounds(network, region, bounds)
         self.network, self.region, self.bounds = network, region, bounds
         self.is_tightened = False
+        self.cover = cover
         self.evidence = Evidence(network, region)
 
     @property

@@ -7,6 +7,7 @@ from verifier.bounds import RegionBounds
 from verifier.deadline import Deadline
 from verifier.errors import InputError
 from verifier.query import Query
+from verifier.search import Cover
 from verifier.verify.falsifier import Falsifier
 from verifier.verify.investigation import Investigation
 from verifier.verify.options import VerifyOptions
@@ -24,6 +25,7 @@ def verify(
     region_bounds: RegionBounds | None = None,
     starts: Float[np.ndarray, "n ..."] | None = None,
     plan: Plan | None = None,
+    cover: Cover | None = None,
 ) -> Outcome:
     """Decides the query: cheap points, bounds, attack, tighter bounds, search, MILP, until the first sound verdict.
 
@@ -40,6 +42,8 @@ def verify(
         region_bounds: Bounds of the query's region computed before, shared between properties.
         starts: Images to try first, such as the clean image.
         plan: Engines to use in place of those that `options` names.
+        cover: Of an earlier outcome on the same network and a region or property much like this one: a branch and bound starts from
+            its splits instead of finding them again. It changes how soon, not what is answered.
 
     Raises:
         InputError: `region_bounds` or `starts` do not fit the query.
@@ -47,7 +51,7 @@ def verify(
         ContradictionError: An engine's claim is disproved by an image; the error keeps the query.
     """
     limit = deadline if deadline is not None else Deadline()
-    territory = Territory(query.network, query.region, region_bounds)
+    territory = Territory(query.network, query.region, region_bounds, cover)
     points = np.zeros((0, *query.region.shape)) if starts is None else np.asarray(starts, dtype=np.float64)
     if points.shape[1:] != query.region.shape:
         raise InputError(f"starts: got shape {points.shape}, wanted (n, {query.region.shape})")

@@ -13,7 +13,7 @@ from verifier.milp import MilpOutcome, MilpStatus
 from verifier.property import stays_in_top_k
 from verifier.query import Query
 from verifier.region import Box
-from verifier.search import Descent, SearchOptions, SearchOutcome, SearchStatus
+from verifier.search import Descent, Frontier, SearchOptions, SearchOutcome, SearchStatus, search
 from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
 from verifier.verify import EngineChoice, Plan, VerifyOptions, verify
 
@@ -35,7 +35,7 @@ WORST = np.array([[0.25, 1.0]])
 def explorer(status, bound, offered=None, seeds=NOTHING, *, interrupted=False, calls=None):
     """A search that answers whatever it is told."""
 
-    def explore(region, goal, open_subsets, *, on_candidates, deadline):
+    def explore(region, goal, open_subsets, *, on_candidates, deadline, start):
         if calls is not None:
             calls.append("search")
         accepted = offered is not None and on_candidates(offered)
@@ -128,7 +128,7 @@ def test_an_interrupted_search_answers_with_its_bound():
 
 
 def test_an_interrupt_anywhere_answers_with_what_is_known():
-    def interrupted(region, goal, open_subsets, *, on_candidates, deadline):
+    def interrupted(region, goal, open_subsets, *, on_candidates, deadline, start):
         raise KeyboardInterrupt
 
     outcome = verify(ROBUST, plan=plan(interrupted))
@@ -147,3 +147,39 @@ def test_an_expired_deadline_is_the_reason():
 def test_the_search_takes_no_solver():
     with pytest.raises(InputError, match="solver"):
         VerifyOptions(engine=EngineChoice.SEARCH, solver="highs")
+
+
+def real_outcome(asked, **choices):
+    return verify(asked, options=VerifyOptions(engine=EngineChoice.SEARCH, bounds=LOOSE, **choices))
+
+
+LOOSE = BoundOptions(method=BoundMethod.INTERVAL)
+
+
+def test_the_long_search_goes_on_where_the_short_one_stopped():
+    starts = []
+
+    def explore(region, goal, open_subsets, *, on_candidates, deadline, start):
+        starts.append(start)
+        first = Deadline.after(0.0) if len(starts) == 1 else deadline
+        return search(region, goal, open_subsets, on_candidates=on_candidates, deadline=first, start=start)
+
+    outcome = verify(ROBUST, plan=plan(explore))
+    assert isinstance(outcome.verdict, Robust)
+    assert starts[0] is None
+    assert isinstance(starts[1], Frontier)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_covers_of_nested_regions_change_no_verdict(seed):
+    network = random_dense_network(seed, hidden=6)
+    outer = random_box(network, seed)
+    middle = 0.5 * (outer.lower + outer.upper)
+    inner = Box(0.5 * (outer.lower + middle), 0.5 * (outer.upper + middle))
+    goal = stays_in_top_k(seed % 4, 2, 4)
+    cover = real_outcome(Query(network, inner, goal)).cover
+    for region in (inner, outer):
+        asked = Query(network, region, goal)
+        alone = real_outcome(asked).verdict
+        helped = verify(asked, options=VerifyOptions(engine=EngineChoice.SEARCH, bounds=LOOSE), cover=cover).verdict
+        assert type(alone) is type(helped)

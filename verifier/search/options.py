@@ -44,6 +44,8 @@ class SearchOptions:
         memory_bytes: About the most memory that rows and open subproblems take. Batches are made smaller to honour it, open
             subproblems forget their parameters, and at last the search goes deep rather than wide.
         device: Where rows are bounded, as torch names it.
+        precision: "float64"; "float32", in which parameters are found, while every bound is derived again in float64 from them; or
+            "auto": float32 on a GPU, float64 elsewhere.
 
     Raises:
         InputError: A number is out of range.
@@ -59,8 +61,16 @@ class SearchOptions:
     solver: str = "auto"
     memory_bytes: int = 2 * 1024**3
     device: str = "cpu"
+    precision: str = "auto"
+
+    @property
+    def is_single(self) -> bool:
+        """Whether parameters are found in float32."""
+        return self.precision == "float32" or (self.precision == "auto" and not self.device.startswith("cpu"))
 
     def __post_init__(self) -> None:
+        if self.precision not in ("auto", "float32", "float64"):
+            raise InputError(f"search options: precision is {self.precision!r}, wanted auto, float32 or float64")
         for name, least in (
             ("batch", 1),
             ("lookahead", 1),

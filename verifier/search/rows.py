@@ -261,11 +261,13 @@ def minimise(
     *,
     descent: Descent,
     threshold: float,
+    clips: bool = True,
     must_stop: Callable[[], bool] = lambda: False,
 ) -> Bounded:
     """The least upper bounds found from the starting parameters (size, batch).
 
-    Rows whose bound falls below the threshold are left alone from then on. Half way each row clips its box by its own plane.
+    Rows whose bound falls below the threshold are left alone from then on. Half way, if it `clips`, each row clips its box by its
+    own plane; `Bounded.parameters` alone, without that, may give a larger bound.
 
     Soundness: every iterate is projected before it is evaluated, so each bound holds up to rounding; over a clipped box a bound
     counts as no less than what is known outside it.
@@ -308,7 +310,7 @@ def minimise(
             matrix, step = matrix[:, left], step[:, left]
             first, second = first[:, left], second[:, left]
         matrix = matrix - step
-        if iteration == descent.iterations // 2:
+        if clips and iteration == descent.iterations // 2:
             clip = rows.walk(matrix) if len(active) != walk.rows.batch else walk
             rows, floor = rows.clipped(clip), -_CLIPPING_SLACK * rows.skeleton.scale
         rows.project(matrix)

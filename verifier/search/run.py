@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from verifier.bounds import SAFETY_SLACK
 from verifier.certificate import TrustedClaim
@@ -47,7 +48,8 @@ class Run:
     """One search; everything it hands out is frozen.
 
     Args:
-        skeleton: The problem, over the forms of `block`.
+        skeleton: The problem, over the forms of `block`, in the precision in which parameters are found.
+        exact: The same in float64; all that is claimed is derived from it.
         block: The goals' forms.
         states: The goals, by number.
         candidates: What is done with points.
@@ -60,6 +62,7 @@ class Run:
     def __init__(
         self,
         skeleton: Skeleton,
+        exact: Skeleton,
         block: FormBlock,
         states: Sequence[GoalState],
         candidates: Candidates,
@@ -69,7 +72,7 @@ class Run:
         deadline: Deadline,
         reports: Reports,
     ) -> None:
-        self._skeleton, self._block, self._states = skeleton, block, states
+        self._skeleton, self._exact, self._block, self._states = skeleton, exact, block, states
         self._candidates, self._solver, self._options = candidates, solver, options
         self._deadline, self._reports = deadline, reports
         self._slack = SAFETY_SLACK * skeleton.scale
@@ -168,7 +171,7 @@ class Run:
         subproblem = batch[smallest]
         state, members = self._states[subproblem.goal], members_in(self._block, subproblem)
         settlement, inputs = self._solver.settle(
-            self._skeleton, members, subproblem.splits, undecided[smallest], self._deadline
+            self._exact, members, subproblem.splits, undecided[smallest], self._deadline
         )
         state.models += 1
         if settlement is Settlement.REFUTED:
@@ -213,7 +216,7 @@ class Run:
     def _leaf(self, subproblem: Subproblem) -> list[Subproblem]:
         """What a linear program leaves to be bounded of a subproblem without a gap to branch on: nothing or halves."""
         state, members = self._states[subproblem.goal], members_in(self._block, subproblem)
-        leaf = solve_leaf(self._skeleton, members, subproblem.splits, self._deadline)
+        leaf = solve_leaf(self._exact, members, subproblem.splits, self._deadline)
         state.programs += 1
         improved = subproblem.improved(leaf.bound)
         if self._is_refuted(improved):
@@ -252,18 +255,27 @@ class Run:
             unpacked(rows, part),
             descent=descent,
             threshold=-self._slack,
+            clips=self._skeleton is self._exact,
             must_stop=lambda: self._deadline.has_expired,
         )
+        bounds = found.bounds if self._skeleton is self._exact else self._derived_again(part, found.parameters)
         starts = packed(rows, part, found.parameters)
         self._bounding.took(began, len(part), descent.iterations + 1.0)
-        for subproblem, bound, start in zip(part, found.bounds.tolist(), starts, strict=True):
+        for subproblem, bound, start in zip(part, bounds.tolist(), starts, strict=True):
             self._states[subproblem.goal].explored += 1
             bounded = subproblem.bounded(bound, start)
             if not self._is_refuted(bounded):
                 self._left.append(bounded)
-        is_open = found.bounds >= -self._slack
+        is_open = bounds >= -self._slack
         points = torch.cat([found.means[:, is_open], found.corners[:, is_open]], dim=1)
         self._candidates.offer(points, rows.members[:, is_open].repeat(1, 2))
+
+    def _derived_again(self, part: list[Subproblem], parameters: Tensor) -> Tensor:
+        """The bounds that parameters found in lower precision give in float64."""
+        rows = rows_of(self._exact, self._block, part)
+        matrix = parameters.to(self._exact.lower)
+        rows.project(matrix)
+        return torch.where(rows.infeasible, -torch.inf, rows.walk(matrix).bounds)
 
     def _is_refuted(self, subproblem: Subproblem) -> bool:
         """Whether its bound refutes a subproblem; NaN never does."""

@@ -106,8 +106,11 @@ def search_all(
     try:
         block = FormBlock.of(goals)
         device = torch.device(chosen.device)
-        skeleton = skeleton_of(region, block.property, device=device)
-        naming = Naming(region, skeleton)
+        exact = skeleton_of(region, block.property, device=device)
+        skeleton = exact
+        if chosen.is_single:
+            skeleton = skeleton_of(region, block.property, device=device, dtype=torch.float32)
+        naming = Naming(region, exact)
         memory = 0.25 * chosen.memory_bytes / len(goals)
         states = [
             GoalState(number, goal, start, naming, OpenSubproblems(memory, memory), device)
@@ -117,6 +120,7 @@ def search_all(
         reports = Reports(on_progress, on_settled)
         run = Run(
             skeleton,
+            exact,
             block,
             states,
             candidates,

@@ -163,6 +163,16 @@ class Rows:
         return Walk(self, matrix, held, bounds, rows, corner, coefficients[::-1])
 
 
+def bounds_at(rows: Rows, matrix: Tensor) -> Tensor:
+    """Upper bounds (batch,) of the rows at these parameters, which are moved into their range, each over its own clipped box."""
+    rows.project(matrix)
+    walk = rows.walk(matrix)
+    clipped = rows.clipped(walk)
+    clipped.project(matrix)
+    again = clipped.walk(matrix).bounds.clamp(min=-_CLIPPING_SLACK * rows.skeleton.scale)
+    return torch.where(rows.infeasible, -torch.inf, torch.minimum(walk.bounds, again))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Walk:
     """One evaluation.
@@ -261,13 +271,11 @@ def minimise(
     *,
     descent: Descent,
     threshold: float,
-    clips: bool = True,
     must_stop: Callable[[], bool] = lambda: False,
 ) -> Bounded:
     """The least upper bounds found from the starting parameters (size, batch).
 
-    Rows whose bound falls below the threshold are left alone from then on. Half way, if it `clips`, each row clips its box by its
-    own plane; `Bounded.parameters` alone, without that, may give a larger bound.
+    Rows whose bound falls below the threshold are left alone from then on. Half way each row clips its box by its own plane.
 
     Soundness: every iterate is projected before it is evaluated, so each bound holds up to rounding; over a clipped box a bound
     counts as no less than what is known outside it.
@@ -310,7 +318,7 @@ def minimise(
             matrix, step = matrix[:, left], step[:, left]
             first, second = first[:, left], second[:, left]
         matrix = matrix - step
-        if clips and iteration == descent.iterations // 2:
+        if iteration == descent.iterations // 2:
             clip = rows.walk(matrix) if len(active) != walk.rows.batch else walk
             rows, floor = rows.clipped(clip), -_CLIPPING_SLACK * rows.skeleton.scale
         rows.project(matrix)

@@ -19,7 +19,7 @@ from verifier.search.leaves import solve_leaf
 from verifier.search.options import Descent, SearchOptions, SearchOutcome, SearchProgress, SearchStatus
 from verifier.search.pace import STEP_SECONDS, Pace, first_amount, rows_in
 from verifier.search.packing import members_in, packed, rows_of, unpacked
-from verifier.search.rows import Layout, Rows, minimise
+from verifier.search.rows import Layout, Rows, bounds_at, minimise
 from verifier.search.skeleton import Skeleton
 from verifier.search.state import GoalState
 from verifier.search.tree import Subproblem
@@ -143,21 +143,20 @@ class Run:
 
     def _branched(self, batch: list[Subproblem], started: float) -> list[Subproblem]:
         """The children of subproblems with all their members, not bounded yet; what is left as it is goes to `_left`."""
-        proposed = [self._states[subproblem.goal].proposed(subproblem) for subproblem in batch]
-        # A whole cover is put back as it is: bounding it takes many steps.
-        self._left.extend(child for children in proposed for child in children)
-        batch = [subproblem for subproblem, children in zip(batch, proposed, strict=True) if not children]
+        guided = [self._states[subproblem.goal].guided(subproblem) for subproblem in batch]
+        children = [child for halves in guided for child in halves]
+        batch = [subproblem for subproblem, halves in zip(batch, guided, strict=True) if not halves]
         if not batch:
-            return []
+            return children
         rows = rows_of(self._skeleton, self._block, batch)
         kept = self._not_refuted_by_solver(batch, rows)
         if self._is_over or not kept:
             self._left.extend(batch[position] for position in kept)
-            return []
+            return children
         if len(kept) < len(batch):
             rows = rows.selected(torch.tensor(kept, device=rows.members.device))
             batch = [batch[position] for position in kept]
-        return self._split(batch, rows, started)
+        return children + self._split(batch, rows, started)
 
     def _not_refuted_by_solver(self, batch: list[Subproblem], rows: Rows) -> list[int]:
         """All positions but that of a subproblem which a mixed-integer solver refutes: it may be asked about the smallest."""
@@ -255,7 +254,6 @@ class Run:
             unpacked(rows, part),
             descent=descent,
             threshold=-self._slack,
-            clips=self._skeleton is self._exact,
             must_stop=lambda: self._deadline.has_expired,
         )
         bounds = found.bounds if self._skeleton is self._exact else self._derived_again(part, found.parameters)
@@ -273,9 +271,7 @@ class Run:
     def _derived_again(self, part: list[Subproblem], parameters: Tensor) -> Tensor:
         """The bounds that parameters found in lower precision give in float64."""
         rows = rows_of(self._exact, self._block, part)
-        matrix = parameters.to(self._exact.lower)
-        rows.project(matrix)
-        return torch.where(rows.infeasible, -torch.inf, rows.walk(matrix).bounds)
+        return bounds_at(rows, parameters.to(self._exact.lower))
 
     def _is_refuted(self, subproblem: Subproblem) -> bool:
         """Whether its bound refutes a subproblem; NaN never does."""

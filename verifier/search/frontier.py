@@ -1,14 +1,15 @@
-"""What a search leaves behind, in the network's own terms: the parts still open, and a cover of the region by the parts it made.
+"""What a search leaves behind, in the network's own terms: the parts still open, and the trees of its splits.
 
-A *cover* is a set of parts whose union is the whole region. Splits speak of the windows of the network, not of a region, and each
-one's two sides cover whatever they split: so the leaves of a tree of splits cover every region, whatever became of them in the one
-where the tree grew, refuted or not. That is why a cover may start the search of any other region, or of another property.
+Splits speak of the windows of the network, not of a region, and the two sides of each cover whatever it splits: so the leaves of a
+tree of splits *cover* every region, whatever became of them in the one where the tree grew, refuted or not. That is why a tree may
+start the search of any other region, or of another property.
 
 The *open* parts cover only what was not refuted, and refutations hold for one region and one property. A Frontier therefore names
 the question it belongs to, and resumes no other.
 """
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 from jaxtyping import Float32
@@ -37,22 +38,45 @@ class NamedSplit:
     alternatives: int
     wins: bool
 
+    @property
+    def opposite(self) -> "NamedSplit":
+        """The other side."""
+        return replace(self, wins=not self.wins)
+
 
 NamedSplits = tuple[NamedSplit, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CoverTree:
-    """A tree of splits, by its leaves.
+    """A tree of splits.
 
     Attributes:
         forms: The linear forms it was grown for, each as its coefficients on the scores and its offset. They say for what the
             splits are likely to be good, no more.
-        leaves: The splits that hold in each leaf, at least one leaf; together the leaves cover every region.
+        nodes: In preorder, each node's split, its side that wins first; None for a leaf.
     """
 
     forms: tuple[Form, ...]
-    leaves: tuple[NamedSplits, ...]
+    nodes: tuple[NamedSplit | None, ...]
+
+    def __post_init__(self) -> None:
+        # A tree has one leaf more than splits, and no part of it that comes first is a tree.
+        missing = list(accumulate((1 if node is not None else -1 for node in self.nodes), initial=1))
+        if missing[-1] != 0 or 0 in missing[:-1]:
+            raise InputError("cover: its nodes form no tree")
+
+    def leaves(self) -> list[NamedSplits]:
+        """The splits that hold in each leaf; together the leaves cover every region."""
+        found: list[NamedSplits] = []
+        waiting: list[NamedSplits] = [()]
+        for node in self.nodes:
+            here = waiting.pop()
+            if node is None:
+                found.append(here)
+            else:
+                waiting.extend([(*here, node.opposite), (*here, node)])
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +91,15 @@ class Cover:
     network: str
     trees: tuple[CoverTree, ...]
 
-    def likely(self, forms: tuple[Form, ...]) -> tuple[NamedSplits, ...]:
-        """The leaves of the tree that was grown for these forms, or else for most of them; () if there is none."""
+    def likely(self, forms: tuple[Form, ...]) -> CoverTree | None:
+        """The tree that was grown for these forms, or else for most of them; None if there is none."""
         wanted = set(forms)
-        best = max(
-            self.trees, key=lambda tree: len(wanted & set(tree.forms)) - 0.5 * (set(tree.forms) != wanted), default=None
-        )
-        return best.leaves if best is not None and wanted & set(best.forms) else ()
+
+        def likeness(tree: CoverTree) -> float:
+            return len(wanted & set(tree.forms)) - 0.5 * (wanted != set(tree.forms))
+
+        best = max(self.trees, key=likeness, default=None)
+        return best if best is not None and wanted & set(best.forms) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +112,7 @@ class OpenPart:
         splits: What holds in this part.
         bound: An upper bound of the least of the members here; inf if there is none.
         is_bounded: Whether that bound was computed for this part, not taken over from a larger one.
-        leaf: The tree of the frontier's cover that it lies in and the leaf there, or None.
+        leaf: The tree of the frontier's cover that it lies in, and which of its nodes is the leaf; or None.
         start: Parameters of that bound, or None; good for one layout of windows only.
     """
 

@@ -44,7 +44,7 @@ class Naming:
     def splits(self, named: NamedSplits) -> tuple[Split, ...] | None:
         """The part that named splits describe, as at most one split per window; None if the part is redundant.
 
-        Soundness: parts that cover any region, or what is left of this one, still do after translation, redundant ones left out.
+        Soundness: parts that cover what is left of this region still do after translation, redundant ones left out.
         Take the tree that the parts are leaves of. At a node, let A be the alternatives of a window that the region's bounds and
         the splits so far leave, and S, not-S the sides of the next split. If A meets both, the two sides of A are a split here. If
         it meets only one, that side is the whole node, in which case its child alone covers it, and the other child, whose A is
@@ -61,11 +61,29 @@ class Naming:
             if not alive:
                 return None
             if alive != possible:
-                stage, window_index = self._homes[node][entry]
-                positions = self._positions[stage][window_index]
-                slots = sum(1 << slot for slot, place in enumerate(positions) if place >= 0 and alive >> int(place) & 1)
-                found.append(Split(stage, window_index, slots, wins=True))
+                stage, place = self._homes[node][entry]
+                found.append(Split(stage, place, self._slots_at(stage, place, alive), wins=True))
         return tuple(found)
+
+    def proposed(self, splits: tuple[Split, ...], named: NamedSplit) -> Split | bool:
+        """A named split of a part: the side that wins; or, where one side is the whole part, whether it is that one.
+
+        Soundness: whatever is proposed, the caller takes both sides of a split, or keeps the part as it is.
+        """
+        window, alive, _ = self._sides.get(named) or self._side(named)
+        stage, place = self._homes.get(window[0], {}).get(window[1], (-1, -1))
+        for split in splits:
+            if split.stage == stage and split.window == place:
+                (own,) = self.names([split])
+                alive &= own.alternatives if own.wins else ~own.alternatives
+        chosen = alive & named.alternatives
+        if chosen in (0, alive):
+            return bool(chosen)
+        return Split(stage, place, self._slots_at(stage, place, named.alternatives), wins=True)
+
+    def _slots_at(self, stage: int, window: int, alternatives: int) -> int:
+        positions = self._positions[stage][window]
+        return sum(1 << slot for slot, place in enumerate(positions) if place >= 0 and alternatives >> int(place) & 1)
 
     def _name(self, split: Split) -> NamedSplit:
         stage = self._skeleton.stages[split.stage]

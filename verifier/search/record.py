@@ -1,74 +1,84 @@
-"""The first splits of a search, kept for searches of other regions."""
+"""The first splits of a search, kept for searches of other regions, and read back."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verifier.search.frontier import Cover, CoverTree, Form, NamedSplits
+from verifier.search.frontier import Cover, CoverTree, Form, NamedSplit
 
 MOST_LEAVES = 1024
 """Later splits are not recorded: a leaf covers whatever it was split into. A search splits what is hardest first."""
 
 
 @dataclass(slots=True, eq=False)
-class Leaf:
-    """A node of a recorded tree; a leaf until it has children.
+class Node:
+    """A node of a tree of splits; a leaf until it is split.
 
     Attributes:
-        splits: Those on the way to it.
-        children: Leaves or nodes that together cover it, () for a leaf.
+        split: The side that wins of its split, or None for a leaf.
+        sides: The nodes where it wins and where it does not, () for a leaf.
     """
 
-    splits: NamedSplits
-    children: tuple["Leaf", ...] = ()
+    split: NamedSplit | None = None
+    sides: tuple["Node", "Node"] | tuple[()] = ()
 
 
 class Record:
-    """Trees of splits, one per count-subset; it only grows, and is a cover at any moment.
+    """Trees of splits, one per count-subset; each is whole at any moment.
 
     Args:
-        most: The most leaves of all trees together, once every tree has one.
+        most: The most leaves of all trees together, beyond one per tree.
     """
 
     def __init__(self, most: int = MOST_LEAVES) -> None:
         self._most = most
-        self._roots: list[tuple[tuple[Form, ...], tuple[Leaf, ...]]] = []
+        self._roots: list[tuple[tuple[Form, ...], Node]] = []
         self._leaves = 0
 
-    def plant(self, forms: tuple[Form, ...], leaves: Sequence[NamedSplits] = ((),)) -> tuple[Leaf, ...]:
-        """A new tree of these leaves, which cover every region."""
-        nodes = tuple(Leaf(splits) for splits in leaves)
-        self._roots.append((forms, nodes))
-        self._leaves += len(nodes)
+    def plant(self, forms: tuple[Form, ...]) -> Node:
+        """A new tree of one leaf."""
+        root = Node()
+        self._roots.append((forms, root))
+        return root
+
+    def replant(self, tree: CoverTree) -> list[Node]:
+        """An earlier tree, to grow on: its nodes in preorder."""
+        nodes = nodes_of(tree)
+        self._roots.append((tree.forms, nodes[0]))
+        self._leaves += len(nodes) // 2
         return nodes
 
-    def grow(self, leaf: Leaf | None, parts: Sequence[NamedSplits]) -> Sequence[Leaf | None]:
-        """The leaves that take this one's place, one for each of `parts`; the same leaf again where it cannot grow.
-
-        Soundness: the parts, each given by further splits, must together cover every region.
-        """
-        if leaf is None or leaf.children or self._leaves + len(parts) - 1 > self._most:
-            return [leaf] * len(parts)
-        children = tuple(Leaf((*leaf.splits, *part)) for part in parts)
-        self._leaves += len(children) - 1
-        leaf.children = children
-        return children
+    def grow(self, leaf: Node | None, split: NamedSplit) -> tuple[Node | None, Node | None]:
+        """The leaves for the sides of a split, that which wins first; the same leaf twice where it cannot grow."""
+        if leaf is None or leaf.sides or self._leaves >= self._most:
+            return leaf, leaf
+        sides = Node(), Node()
+        leaf.split = split if split.wins else split.opposite
+        # Last, since it makes the node an inner one: an interruption may come between any two steps.
+        leaf.sides = sides
+        self._leaves += 1
+        return sides
 
     def cover(self, network: str) -> tuple[Cover, dict[int, tuple[int, int]]]:
-        """The leaves, and where each is, by the identity of its node."""
+        """The trees, and where each leaf is, tree and node, by its identity."""
         trees, places = [], {}
-        for number, (forms, nodes) in enumerate(self._roots):
-            leaves = _leaves_below(nodes)
-            trees.append(CoverTree(forms, tuple(leaf.splits for leaf in leaves)))
-            places.update({id(leaf): (number, position) for position, leaf in enumerate(leaves)})
+        for number, (forms, root) in enumerate(self._roots):
+            splits: list[NamedSplit | None] = []
+            waiting = [root]
+            while waiting:
+                node = waiting.pop()
+                if not node.sides:
+                    places[id(node)] = (number, len(splits))
+                splits.append(node.split if node.sides else None)
+                waiting.extend(reversed(node.sides))
+            trees.append(CoverTree(forms, tuple(splits)))
         return Cover(network, tuple(trees)), places
 
 
-def _leaves_below(nodes: tuple[Leaf, ...]) -> list[Leaf]:
-    found, waiting = [], list(reversed(nodes))
-    while waiting:
-        node = waiting.pop()
-        if node.children:
-            waiting.extend(reversed(node.children))
-        else:
-            found.append(node)
-    return found
+def nodes_of(tree: CoverTree) -> list[Node]:
+    """The nodes of a tree in preorder, linked."""
+    nodes = [Node(split) for split in tree.nodes]
+    finished: list[Node] = []
+    for node in reversed(nodes):
+        if node.split is not None:
+            node.sides = finished.pop(), finished.pop()
+        finished.append(node)
+    return nodes

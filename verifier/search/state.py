@@ -13,7 +13,7 @@ from verifier.search.fingerprint import network_fingerprint, question_fingerprin
 from verifier.search.frontier import Cover, Form, Frontier, OpenPart
 from verifier.search.goals import Goal, forms_of, subsets_of
 from verifier.search.naming import Naming
-from verifier.search.record import Leaf, Record
+from verifier.search.record import Node, Record, nodes_of
 from verifier.search.tree import OpenSubproblems, Subproblem
 
 
@@ -71,10 +71,10 @@ class GoalState:
         self._naming, self._start, self._record = naming, start, Record()
         self._forms = forms_of(goal.property)
         self._cover = goal.start if isinstance(goal.start, Cover) else None
-        planted = [self._record.plant(tree.forms, tree.leaves) for tree in start.cover.trees]
+        planted = [self._record.replant(tree) for tree in start.cover.trees]
         self.open.extend(self._opened(start, planted, device))
 
-    def _opened(self, start: Frontier, planted: list[tuple[Leaf, ...]], device: torch.device) -> Iterable[Subproblem]:
+    def _opened(self, start: Frontier, planted: list[list[Node]], device: torch.device) -> Iterable[Subproblem]:
         is_same_layout = start.layout == self._naming.layout
         for part in start.parts:
             splits = self._naming.splits(part.splits)
@@ -85,7 +85,7 @@ class GoalState:
                 parameters = torch.tensor(np.array(part.start), device=device)
             leaf = None if part.leaf is None else planted[part.leaf[0]][part.leaf[1]]
             yield Subproblem(
-                part.members, part.rest, splits, part.bound, part.is_bounded, parameters, leaf, self.number
+                part.members, part.rest, splits, part.bound, part.is_bounded, parameters, leaf, None, self.number
             )
 
     @property
@@ -98,35 +98,33 @@ class GoalState:
         """An upper bound of the margin over the subsets asked about."""
         return max([self.open.largest_bound(), self.refuted_bound, *(subproblem.bound for subproblem in self.stuck)])
 
-    def _forms_of(self, subproblem: Subproblem) -> tuple[Form, ...]:
-        return tuple(self._forms[form] for form in subproblem.members)
-
-    def proposed(self, subproblem: Subproblem) -> list[Subproblem]:
-        """What another search's cover makes of a subproblem without splits; [] where it proposes nothing."""
-        if self._cover is None or subproblem.splits:
-            return []
-        leaves = self._cover.likely(self._forms_of(subproblem))
-        parts: dict[tuple[Split, ...], int] = {}
-        for position, named in enumerate(leaves):
-            part = self._naming.splits(named)
-            if part is not None:
-                parts.setdefault(part, position)
-        if len(parts) < 2:
-            return []  # A single part is all of it.
-        # Recorded are all leaves as they came, since those that are redundant here are not elsewhere.
-        recorded = self._record.grow(self._leaf(subproblem), leaves)
-        return subproblem.divided(list(parts), [recorded[position] for position in parts.values()])
+    def guided(self, subproblem: Subproblem) -> list[Subproblem]:
+        """The halves of a subproblem that another search's tree proposes; [] where it proposes nothing more."""
+        hint = subproblem.hint
+        if hint is None and not subproblem.splits and self._cover is not None:
+            tree = self._cover.likely(self._forms_of(subproblem.members))
+            hint = None if tree is None else nodes_of(tree)[0]
+        while hint is not None and hint.split is not None and hint.sides:
+            split = self._naming.proposed(subproblem.splits, hint.split)
+            if isinstance(split, Split):
+                return self._halved(subproblem, split, hint.sides)
+            # The other side is empty here.
+            hint = hint.sides[0 if split else 1]
+        return []
 
     def halves(self, subproblem: Subproblem, split: Split) -> list[Subproblem]:
         """The two sides of a split; together they cover the subproblem."""
-        sides = [(split,), (split.opposite,)]
-        named = [self._naming.names(side) for side in sides]
-        return subproblem.divided(sides, self._record.grow(self._leaf(subproblem), named))
+        return self._halved(subproblem, split if split.wins else split.opposite, (None, None))
 
-    def _leaf(self, subproblem: Subproblem) -> Leaf | None:
-        if subproblem.leaf is None and not subproblem.splits:
-            return self._record.plant(self._forms_of(subproblem))[0]
-        return subproblem.leaf
+    def _halved(self, subproblem: Subproblem, split: Split, hints: Sequence[Node | None]) -> list[Subproblem]:
+        leaf = subproblem.leaf
+        if leaf is None and not subproblem.splits:
+            leaf = self._record.plant(self._forms_of(subproblem.members))
+        (named,) = self._naming.names([split])
+        return subproblem.halves(split, self._record.grow(leaf, named), hints)
+
+    def _forms_of(self, members: tuple[int, ...]) -> tuple[Form, ...]:
+        return tuple(self._forms[form] for form in members)
 
     def frontier(self) -> Frontier:
         """Where the search stands."""

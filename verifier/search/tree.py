@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from verifier.search.domain import Split
-from verifier.search.record import Leaf
+from verifier.search.record import Node
 
 _OBJECT_BYTES, _SPLIT_BYTES = 700, 24
 
@@ -24,6 +24,7 @@ class Subproblem:
         is_bounded: Whether that bound was computed here, not taken over from a larger part.
         start: float32 (size,), parameters to start from, or None.
         leaf: Where it lies in the recorded tree, or None.
+        hint: Where it lies in another search's tree, which proposes how to split it, or None.
         goal: Which of the search's goals it belongs to.
     """
 
@@ -33,7 +34,8 @@ class Subproblem:
     bound: float
     is_bounded: bool = False
     start: Tensor | None = None
-    leaf: Leaf | None = None
+    leaf: Node | None = None
+    hint: Node | None = None
     goal: int = 0
 
     @property
@@ -49,11 +51,11 @@ class Subproblem:
         """The same with a bound of its own and the parameters that gave it."""
         return replace(self, bound=min(bound, self.bound), is_bounded=True, start=start)
 
-    def divided(self, parts: Sequence[tuple[Split, ...]], leaves: Sequence[Leaf | None]) -> list["Subproblem"]:
-        """What further splits leave of it, part by part; together they cover it where the parts cover everything."""
+    def halves(self, split: Split, leaves: Sequence[Node | None], hints: Sequence[Node | None]) -> list["Subproblem"]:
+        """The two sides of a split, with what they record and follow; together they cover this subproblem."""
         return [
-            replace(self, splits=(*self.splits, *part), is_bounded=False, leaf=leaf)
-            for part, leaf in zip(parts, leaves, strict=True)
+            replace(self, splits=(*self.splits, side), is_bounded=False, leaf=leaf, hint=hint)
+            for side, leaf, hint in zip((split, split.opposite), leaves, hints, strict=True)
         ]
 
     def completed(self, count: int) -> list["Subproblem"]:
@@ -67,6 +69,7 @@ class Subproblem:
                 is_bounded=False,
                 start=None,
                 leaf=None,
+                hint=None,
             )
             for index, form in enumerate(self.rest[: len(self.rest) - missing + 1])
         ]

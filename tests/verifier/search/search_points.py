@@ -6,6 +6,7 @@ from verifier.bounds import BoundMethod, BoundOptions, analyse_region
 from verifier.canonical import Affine, Relu
 from verifier.region import Box
 from verifier.search.frontier import NamedSplit
+from verifier.search.record import Record
 
 
 def alternatives(canonical, node, values):
@@ -35,21 +36,28 @@ def covered(canonical, parts, points):
     return np.any([inside(canonical, splits, points) for splits in parts], axis=0)
 
 
-def random_tree(canonical, generator, splits):
-    """The leaves of a tree of random named splits, not all of which need make sense below others."""
-    leaves = [()]
+def random_tree(canonical, generator, splits, forms=()):
+    """A tree of random named splits, not all of which need make sense below others."""
+    record = Record(10**6)
+    leaves = [record.plant(forms)]
     for _ in range(splits):
         leaf = leaves.pop(int(generator.integers(len(leaves))))
-        node = int(generator.choice([i for i, held in enumerate(canonical.nodes) if not isinstance(held, Affine)]))
-        held = canonical.nodes[node]
-        entry = int(generator.integers(held.size))
-        width = 1 if isinstance(held, Relu) else held.windows.shape[1]
-        real = [i for i in range(width) if isinstance(held, Relu) or held.windows[entry, i] >= 0]
-        real += [width] if isinstance(held, Relu) or held.has_floor else []
-        size = int(generator.integers(1, len(real)))
-        chosen = sum(1 << int(i) for i in generator.choice(real, size, replace=False))
-        leaves += [(*leaf, NamedSplit(node, entry, chosen, wins)) for wins in (True, False)]
-    return leaves
+        leaves += record.grow(leaf, random_split(canonical, generator))
+    (tree,) = record.cover("")[0].trees
+    return tree
+
+
+def random_split(canonical, generator):
+    """One side of a split of a window of the network."""
+    node = int(generator.choice([i for i, held in enumerate(canonical.nodes) if not isinstance(held, Affine)]))
+    held = canonical.nodes[node]
+    entry = int(generator.integers(held.size))
+    width = 1 if isinstance(held, Relu) else held.windows.shape[1]
+    real = [i for i in range(width) if isinstance(held, Relu) or held.windows[entry, i] >= 0]
+    real += [width] if isinstance(held, Relu) or held.has_floor else []
+    size = int(generator.integers(1, len(real)))
+    chosen = sum(1 << int(i) for i in generator.choice(real, size, replace=False))
+    return NamedSplit(node, entry, chosen, bool(generator.integers(2)))
 
 
 def region_around(canonical, centre, radius, method=BoundMethod.INTERVAL):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_networks import tiny_case, tiny_network
-from search_points import alternatives, covered, inside, points_in, random_tree, region_around
+from search_points import alternatives, covered, inside, points_in, random_split, random_tree, region_around
 
 from verifier.bounds import BoundMethod, bound_property
 from verifier.certificate import TrustedClaim
@@ -17,8 +17,9 @@ from verifier.deadline import Deadline
 from verifier.errors import InputError
 from verifier.property import Property
 from verifier.search import Descent, SearchOptions, SearchStatus, search
+from verifier.search.branching import choose_splits
 from verifier.search.domain import Split, domain_of
-from verifier.search.frontier import Cover, CoverTree, Frontier
+from verifier.search.frontier import Cover, CoverTree, Frontier, NamedSplit
 from verifier.search.naming import Naming
 from verifier.search.record import MOST_LEAVES, Record
 from verifier.search.skeleton import skeleton_of
@@ -66,7 +67,7 @@ def interrupt_after(moments):
 
 
 def leaves_of(cover: Cover):
-    return [tree.leaves for tree in cover.trees]
+    return [tree.leaves() for tree in cover.trees]
 
 
 # Names.
@@ -106,7 +107,7 @@ def test_a_tree_covers_every_region_before_and_after_translation(seed, choice, r
     canonical = tiny_network(seed)
     generator = np.random.default_rng(choice)
     region = region_around(canonical, generator.uniform(0.2, 0.8, canonical.input_size), radius)
-    leaves = random_tree(canonical, generator, int(generator.integers(0, 12)))
+    leaves = random_tree(canonical, generator, int(generator.integers(0, 12))).leaves()
     points = points_in(region, generator)
     assert covered(canonical, leaves, points).all()
     naming = Naming(region, skeleton_of(region, ANYTHING))
@@ -128,7 +129,7 @@ def test_translated_parts_cover_the_skeleton_too(seed, choice):
     region = region_around(canonical, generator.uniform(0.2, 0.8, canonical.input_size), 0.2)
     built = skeleton_of(region, ANYTHING)
     naming = Naming(region, built)
-    leaves = random_tree(canonical, generator, 8)
+    leaves = random_tree(canonical, generator, 8).leaves()
     parts = [part for part in map(naming.splits, leaves) if part is not None]
     domain = domain_of(built, parts)
     inputs = built.lower.new_tensor(points_in(region, generator).T)
@@ -188,13 +189,12 @@ def test_starting_from_a_cover_changes_no_verdict(seed):
     ]
     generator = np.random.default_rng(seed)
     forms = tuple((*row, offset) for row, offset in zip(goal.coefficients.tolist(), goal.offsets.tolist(), strict=True))
-    random = CoverTree(forms, tuple(random_tree(canonical, generator, 10)))
-    covers.append(Cover(covers[0].network, (random,)))
+    covers.append(Cover(covers[0].network, (random_tree(canonical, generator, 10, forms),)))
     for shift, wanted in ((-0.002, SearchStatus.REFUTED), (0.002, SearchStatus.WITNESS)):
         shifted = Property("shifted", goal.coefficients, goal.offsets + shift, goal.count)
         for cover in covers:
             # As if grown for these forms, so that it is used.
-            renamed = tuple(CoverTree(_shifted(tree.forms, shift), tree.leaves) for tree in cover.trees)
+            renamed = tuple(CoverTree(_shifted(tree.forms, shift), tree.nodes) for tree in cover.trees)
             found = run((canonical, region, shifted), start=Cover(cover.network, renamed))
             assert found.status is wanted
 
@@ -203,15 +203,26 @@ def _shifted(forms, shift):
     return tuple((*form[:-1], form[-1] + shift) for form in forms)
 
 
-def test_a_cover_saves_branching():
-    saved = 0
+def test_a_cover_saves_choosing_splits(monkeypatch):
+    from verifier.search import run as module
+
+    chosen = []
+
+    def counting(rows, parameters, splits, candidates, **how):
+        chosen.append(len(splits))
+        return choose_splits(rows, parameters, splits, candidates, **how)
+
+    monkeypatch.setattr(module, "choose_splits", counting)
     for seed in BRANCHING:
         case = tiny_case(seed, -0.002)
+        chosen.clear()
         first = run(case)
+        assert sum(chosen)
+        chosen.clear()
         again = run(case, start=first.frontier.cover)
         assert again.status is SearchStatus.REFUTED
-        saved += first.nodes_explored - again.nodes_explored
-    assert saved > 0
+        assert not chosen
+        assert again.frontier.cover == first.frontier.cover
 
 
 def test_a_cover_of_another_network_is_refused():
@@ -224,17 +235,35 @@ def test_a_record_stops_growing_and_still_covers():
     canonical = tiny_network(1)
     generator = np.random.default_rng(0)
     record = Record(most=5)
-    (root,) = record.plant(((1.0,),))
-    waiting = [root]
-    for step in range(20):
-        leaf = waiting.pop(0)
-        split = random_tree(canonical, np.random.default_rng(step), 1)
-        waiting.extend(record.grow(leaf, split))
+    waiting = [record.plant(((1.0,),))]
+    for _ in range(20):
+        waiting.extend(record.grow(waiting.pop(0), random_split(canonical, generator)))
     cover, places = record.cover("network")
     (leaves,) = leaves_of(cover)
-    assert len(leaves) == len(places) == 5
+    assert len(leaves) == len(places) == 6
     assert covered(canonical, leaves, generator.uniform(-1, 2, (300, canonical.input_size))).all()
     assert MOST_LEAVES > 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_trees_are_read_back_as_they_were(seed):
+    tree = random_tree(tiny_network(seed), np.random.default_rng(seed), 3 * seed, ((1.0, 0.0),))
+    record = Record()
+    nodes = record.replant(tree)
+    cover, places = record.cover("network")
+    assert cover.trees == (tree,)
+    leaves = [position for position, node in enumerate(tree.nodes) if node is None]
+    assert sorted(places.values()) == [(0, position) for position in leaves]
+    assert all(places[id(nodes[position])] == (0, position) for position in leaves)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_what_is_no_tree_is_refused(count):
+    split = NamedSplit(1, 0, 1, wins=True)
+    with pytest.raises(InputError, match="no tree"):
+        CoverTree((), (None,) * count)
+    with pytest.raises(InputError, match="no tree"):
+        CoverTree((), (split, None, *(None,) * (count + 1), None))
 
 
 # Resuming.

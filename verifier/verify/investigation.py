@@ -88,6 +88,7 @@ class Investigation:
         is_proof_likelier = self._case.best_bound < -self._case.best_margin
         if not is_proof_likelier:
             self._attack(self._starts(starts), deadline)
+        self._sharpen(deadline)
         for engine in self._plan.proofs[1:]:
             self._bound(engine, deadline)
         if is_proof_likelier:
@@ -240,15 +241,32 @@ class Investigation:
                 detail.append(f"{self._plan.analysis.name}: {region.unstable_units} units unstable")
         return self._territory.bounds
 
+    def _sharpen(self, deadline: Deadline) -> None:
+        """Narrower bounds inside the network, before the property is bounded with more effort."""
+        how = self._plan.sharpen
+        if (
+            how is None
+            or self._territory.is_sharpened
+            or self._region(deadline) is None
+            or not self._may_go_on(deadline)
+        ):
+            return
+        with self._stage("tightening") as detail:
+            self._territory.sharpen(how, deadline)
+            detail.append(f"{self._territory.unstable_units} units unstable")
+
     def _tighten(self, deadline: Deadline) -> None:
         """Narrower bounds for the complete engine, and for one more try to do without it where a proof seems near."""
         if self._plan.tighten is None or self._region(deadline) is None or not self._may_go_on(deadline):
             return
+        before = self._territory.bounds
         if not self._territory.is_tightened:
             with self._stage("tightening") as detail:
                 self._territory.tighten(self._plan.tighten, deadline)
                 detail.append(f"{self._territory.unstable_units} units unstable")
-        is_proof_near = self._case.best_bound < -_NEAR * self._case.best_margin
+            if self._territory.bounds is before:
+                self._stages.pop()  # There was nothing to do.
+        is_proof_near = self._case.best_bound < -_NEAR * self._case.best_margin and self._territory.bounds is not before
         if is_proof_near and not self._has_rebounded:
             self._has_rebounded = True
             for engine in self._plan.proofs[-1:]:

@@ -14,7 +14,7 @@ class EngineChoice(Enum):
     AUTO = "auto"
     """Bounds where they suffice, branch and bound and MILP for the rest, in an order that follows the model: complete."""
     BOUNDS = "bounds"
-    """Our bounds alone: fast, incomplete."""
+    """Our bounds alone, those inside the network sharpened where it pays: fast, incomplete."""
     MILP = "milp"
     """The solver decides; bounds only size its model: complete, and a second opinion on bound proofs."""
     SEARCH = "search"

@@ -20,6 +20,9 @@ _PROGRAMS_SECONDS = 4.0
 """Linear programs tighten what they reach in this time, in the order of the layers; wide networks have more than that."""
 
 
+Tighten = Callable[[RegionBounds, Deadline], RegionBounds]
+
+
 @runtime_checkable
 class Decide(Protocol):
     """A complete engine over bounds: `verifier.milp.decide` with its options fixed."""
@@ -65,14 +68,16 @@ class Plan:
         proofs: Bound the property, the cheapest first.
         decide: The solver, complete, if the run may use it.
         tighten: Narrows a region's bounds before the solver or a long search runs, once for all queries on the region.
+        sharpen: The same, quick enough to come before the property is bounded a second time.
         explore: The branch and bound, complete, if the run may use it.
     """
 
     analysis: BoundEngine
     proofs: tuple[BoundEngine, ...]
     decide: Decide | None
-    tighten: Callable[[RegionBounds, Deadline], RegionBounds] | None = None
+    tighten: Tighten | None = None
     explore: Explore | None = None
+    sharpen: Tighten | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -93,15 +98,16 @@ def plan_for(options: VerifyOptions) -> Plan:
     match options.engine:
         case EngineChoice.AUTO:
             engines = _own_engines(options)
-            return Plan(engines[0], engines, _milp(options), _tightened, _search(options))
+            return Plan(engines[0], engines, _milp(options), _tightened, _search(options), tightened_region)
         case EngineChoice.SEARCH:
             engines = _own_engines(options)
-            return Plan(engines[0], engines, None, _tightened, _search(options))
+            return Plan(engines[0], engines, None, _tightened, _search(options), tightened_region)
         case EngineChoice.BOUNDS:
             engines = _own_engines(options)
-            return Plan(engines[0], engines, None)
+            is_asked = options.bounds.method is BoundMethod.ALPHA_CROWN
+            return Plan(engines[0], engines, None, sharpen=tightened_region if is_asked else None)
         case EngineChoice.MILP:
-            return Plan(_own_engines(options)[0], (), _milp(options), _tightened)
+            return Plan(_own_engines(options)[0], (), _milp(options), _tightened, sharpen=tightened_region)
         case EngineChoice.AUTO_LIRPA:
             from verifier.bounds.lirpa import AutoLirpaEngine
 
@@ -110,12 +116,11 @@ def plan_for(options: VerifyOptions) -> Plan:
 
 
 def _tightened(region: RegionBounds, deadline: Deadline) -> RegionBounds:
-    """Exact ranges where one ReLU layer lies before a value, linear programs deeper in with the time that is left."""
-    first = tightened_region(region, deadline)
+    """Linear programs for what `tightened_region` does not bring near its exact range."""
     solved = shallow_values(region.canonical)
     if solved.issuperset(region.canonical.nonlinear_inputs()):
-        return first
-    return tighten_region(first, deadline.within(_PROGRAMS_SECONDS), left_out=solved)
+        return region
+    return tighten_region(region, deadline.within(_PROGRAMS_SECONDS), left_out=solved)
 
 
 def _search(options: VerifyOptions) -> Explore:

@@ -22,7 +22,7 @@ class Territory:
     Attributes:
         evidence: The points tried.
         bounds: The bounds of the region, once there are any.
-        is_tightened: Whether `tighten` has run.
+        is_sharpened, is_tightened: Whether `sharpen` and `tighten` have run.
         cover: Splits that the last search of this region made, or one of another region: where the next one starts.
 
     Raises:
@@ -35,7 +35,7 @@ class Territory:
         if bounds is not None:
             _check_bounds(network, region, bounds)
         self.network, self.region, self.bounds = network, region, bounds
-        self.is_tightened = False
+        self.is_sharpened = self.is_tightened = False
         self.cover = cover
         self.evidence = Evidence(network, region)
 
@@ -49,6 +49,12 @@ class Territory:
         if self.bounds is None:
             self.bounds = engine.analyse(lower(self.network), self.region, deadline=deadline)
         return self.bounds
+
+    def sharpen(self, how: Callable[[RegionBounds, Deadline], RegionBounds], deadline: Deadline) -> None:
+        """Narrows the region's bounds for ten seconds at most; only the first call does anything."""
+        if self.bounds is not None and not self.is_sharpened:
+            self.bounds = how(self.bounds, deadline.within(_TIGHTENING_SECONDS))
+            self.is_sharpened = True
 
     def tighten(self, how: Callable[[RegionBounds, Deadline], RegionBounds], deadline: Deadline) -> None:
         """Narrows the region's bounds for a fifth of the time left and ten seconds at most; only the first call does anything."""

@@ -29,6 +29,7 @@ _NEAR = 0.1
 again with them."""
 
 
+_FIRST_LOOK_SECONDS, _FIRST_LOOK_SHARE = 1.0, 0.1
 _FIRST_SEARCH_SECONDS, _FIRST_SEARCH_SHARE = 10.0, 0.2
 _FIRST_SHARE = 0.5
 _FEW_UNITS = 400
@@ -78,7 +79,7 @@ class Investigation:
         self._case.look()
 
     def first_pass(self, starts: Float[np.ndarray, "n ..."], deadline: Deadline) -> None:
-        """Everything but the complete engine: cheap points, the cheapest bound, the attack, tighter bounds; stops once settled.
+        """Cheap points, the cheapest bound, attack, tighter bounds, and a first look of the search; stops once settled.
 
         Tighter bounds come before the attack where the cheap bound is nearer to 0 than the best margin: a proof is likelier then.
         """
@@ -91,6 +92,9 @@ class Investigation:
         self._sharpen(deadline)
         for engine in self._plan.proofs[1:]:
             self._bound(engine, deadline)
+        if self._plan.explore is not None:
+            seconds = min(_FIRST_LOOK_SECONDS, _FIRST_LOOK_SHARE * deadline.remaining())
+            self._search(self._plan.explore, deadline.within(seconds), "a first look")
         if is_proof_likelier:
             self._attack(self._starts(starts), deadline)
 
@@ -98,14 +102,15 @@ class Investigation:
         """The complete engines, if the plan has any; may be called again with more time.
 
         Bounds are tightened first: every engine after that profits, a search most of all. A short search comes next, since it
-        decides most of what bounds leave open; then solver and search, in the order that the model's size suggests.
+        decides most of what is left; then solver and search, in the order that the model's size suggests. Each search goes on where
+        the one before it stopped.
         """
         if not self._plan.is_complete:
             return
         self._tighten(deadline)
         if self._plan.explore is not None:
             seconds = min(_FIRST_SEARCH_SECONDS, _FIRST_SEARCH_SHARE * deadline.remaining())
-            self._search(self._plan.explore, deadline.within(seconds), "a short search first")
+            self._search(self._plan.explore, deadline.within(seconds), "a short search")
         units = self._territory.unstable_units
         is_small = units is not None and units <= _FEW_UNITS
         if is_small:

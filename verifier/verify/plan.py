@@ -96,12 +96,13 @@ def plan_for(options: VerifyOptions) -> Plan:
         SolverUnavailableError: auto-LiRPA is asked for and not installed.
     """
     match options.engine:
+        # Where there is a search, its first rows are the alpha-CROWN bounds, on what CROWN's bounds leave undecided alone.
         case EngineChoice.AUTO:
             engines = _own_engines(options)
-            return Plan(engines[0], engines, _milp(options), _tightened, _search(options), tightened_region)
+            return Plan(engines[0], engines[:1], _milp(options), _tightened, _search(options), tightened_region)
         case EngineChoice.SEARCH:
             engines = _own_engines(options)
-            return Plan(engines[0], engines, None, _tightened, _search(options), tightened_region)
+            return Plan(engines[0], engines[:1], None, _tightened, _search(options), tightened_region)
         case EngineChoice.BOUNDS:
             engines = _own_engines(options)
             is_asked = options.bounds.method is BoundMethod.ALPHA_CROWN

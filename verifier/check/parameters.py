@@ -1,0 +1,95 @@
+"""The parameters that a batch of leaves brings along, checked and laid out for `planes`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from verifier.check.planes import ByAlternative, ByWindow
+from verifier.check.steps import MaximumStep
+from verifier.check.trees import Part
+from verifier.proof.errors import CertificateError
+from verifier.proof.records import UNIT, GroupParameters, ParameterSet, WindowGroup
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """What leaves choose at the windows of one maximum that some leaf splits or carries parameters for.
+
+    Attributes:
+        windows: int64 (n,), ascending.
+        alive: bool (alternatives, batch, n): the sets A.
+        weights: (alternatives, batch, n) >= 0, summing to 1 over the alternatives; NaN where a leaf chooses none.
+        fractions: (batch, n) in [0, 1], or NaN.
+        multipliers: (alternatives, batch, n) >= 0, 0 in the padding.
+    """
+
+    windows: Int[np.ndarray, " n"]
+    alive: Bool[np.ndarray, "alternatives batch n"]
+    weights: ByAlternative
+    fractions: ByWindow
+    multipliers: ByAlternative
+
+
+def chosen_at(step: MaximumStep, parts: Sequence[Part], sets: Sequence[ParameterSet | None]) -> Chosen:
+    """What these parts choose by these parameter sets; None chooses nothing.
+
+    Raises:
+        CertificateError: Something is out of range, or does not fit the layout.
+    """
+    layouts = {id(part.layout): part.layout for part in parts}
+    groups = [group.windows for layout in layouts.values() for group in layout if group.operation == step.operation]
+    split = {window for part in parts for operation, window in part.masks if operation == step.operation}
+    windows = np.unique(np.concatenate([*groups, np.array(sorted(split), dtype=np.int64)]))
+    shape = (len(step.index), len(parts), len(windows))
+    alive = np.broadcast_to(step.present[:, None, windows], shape).copy()
+    for row, part in enumerate(parts):
+        for (operation, window), mask in part.masks.items():
+            if operation == step.operation:
+                alive[:, row, np.searchsorted(windows, window)] &= bits(mask, len(alive))
+    chosen = Chosen(windows, alive, np.full(shape, np.nan), np.full(shape[1:], np.nan), np.zeros(shape))
+    for layout in layouts.values():
+        rows = [row for row, part in enumerate(parts) if part.layout is layout and sets[row] is not None]
+        held = [sets[row] for row in rows]
+        if any(one is None or len(one.groups) != len(layout) for one in held):
+            raise CertificateError("a leaf's parameters do not fit the layout")
+        for number, group in enumerate(layout):
+            if rows and group.operation == step.operation:
+                _fill(chosen, group, np.array(rows), [one.groups[number] for one in held if one is not None])
+    return chosen
+
+
+@lru_cache(maxsize=4096)
+def bits(mask: int, count: int) -> Bool[np.ndarray, " count"]:
+    """A bit set as an array."""
+    return np.array([bool(mask >> bit & 1) for bit in range(count)])
+
+
+def _fill(chosen: Chosen, group: WindowGroup, rows: Int[np.ndarray, " rows"], held: Sequence[GroupParameters]) -> None:
+    """Writes the parameters of some rows, all of one layout."""
+    what = f"operation {group.operation}"
+    shape, is_used = group.alternatives.shape, group.alternatives >= 0
+    if any(part.weights.shape != shape or len(part.fractions) != shape[0] * group.has_fractions for part in held):
+        raise CertificateError(f"parameters for {what} have another shape than the layout")
+    places = np.searchsorted(chosen.windows, group.windows)
+    integers = np.stack([part.weights for part in held]).astype(np.int64)
+    if (integers[:, ~is_used] != 0).any() or (integers < 0).any() or (integers.sum(axis=2) != UNIT).any():
+        raise CertificateError(f"weights for {what} do not sum to 1")
+    window = np.nonzero(is_used)[0]
+    chosen.weights[:, rows[:, None], places[None, :]] = 0.0
+    chosen.weights[group.alternatives[is_used], rows[:, None], places[window]] = integers[:, is_used] / UNIT
+    if group.has_fractions:
+        fractions: Float[np.ndarray, "rows n"] = np.stack([part.fractions for part in held]) / UNIT
+        if not ((fractions >= 0.0) & (fractions <= 1.0)).all():
+            raise CertificateError(f"a fraction for {what} is larger than 1")
+        chosen.fractions[rows[:, None], places[None, :]] = fractions
+    for row, part in zip(rows.tolist(), held, strict=True):
+        values = part.multipliers.astype(np.float64)
+        if part.places.shape != values.shape or not (np.isfinite(values) & (values >= 0.0)).all():
+            raise CertificateError(f"multipliers for {what} are negative or not finite")
+        if not np.isin(part.places, np.flatnonzero(is_used)).all() or len(np.unique(part.places)) < len(values):
+            raise CertificateError(f"multipliers for {what} name no alternative, or one twice")
+        at, slot = np.divmod(part.places, shape[1])
+        chosen.multipliers[group.alternatives[at, slot], row, places[at]] = values

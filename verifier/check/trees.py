@@ -1,0 +1,122 @@
+"""Split trees: that their leaves cover the region, and what each leaf's splits leave."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from verifier.check.maps import Vector
+from verifier.check.steps import MaximumStep
+from verifier.proof.errors import CertificateError
+from verifier.proof.records import Leaf, Split, Tree, WindowGroup
+
+MOST_DEPTH = 10_000
+
+Maxima = Mapping[int, MaximumStep]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Goal:
+    """Members: linear forms of one value, factor * value[column] + constant each, of which the least is to be bounded.
+
+    Attributes:
+        value: The value read.
+        columns: int64 (members,), without repetition.
+        factors: (members,), 1 or -1.
+        constants: (members,).
+    """
+
+    value: int
+    columns: Int[np.ndarray, " members"]
+    factors: Vector
+    constants: Vector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A leaf with what leads to it.
+
+    Attributes:
+        goal: What is to be bounded there.
+        layout: Of the leaf's parameters.
+        masks: By (operation, window), the set A of alternatives that its splits leave, as a bit set.
+        leaf: The evidence.
+    """
+
+    goal: Goal
+    layout: tuple[WindowGroup, ...]
+    masks: Mapping[tuple[int, int], int]
+    leaf: Leaf
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One side of a split, below another one's."""
+
+    above: "_Side | None"
+    split: Split
+    wins: bool
+    depth: int
+
+
+def parts_of(goal: Goal, tree: Tree, maxima: Maxima) -> Iterator[Part]:
+    """The leaves of a tree, depth first.
+
+    Soundness: the nodes are read by the grammar  tree = Split tree tree | Leaf.  At every point the largest alternative of a window
+    lies in a given set or outside it (at a tie in both), so whatever fits the grammar has leaves that cover the region.
+
+    Raises:
+        CertificateError: Nodes are missing or left over, a name is unknown, or the tree is too deep.
+    """
+    _check_layout(tree.layout, maxima)
+    pending: list[_Side | None] = [None]
+    for node in tree.nodes:
+        if not pending:
+            raise CertificateError("a tree has nodes after its last leaf")
+        side = pending.pop()
+        if isinstance(node, Leaf):
+            yield Part(goal, tree.layout, _masks(side, maxima), node)
+            continue
+        step = maxima.get(node.operation)
+        if step is None or not (0 <= node.window < step.windows and 0 <= node.alternatives <= step.everything):
+            raise CertificateError(
+                f"a split names operation {node.operation}, window {node.window}: there is none such"
+            )
+        depth = side.depth + 1 if side else 1
+        if depth > MOST_DEPTH:
+            raise CertificateError(f"a tree is deeper than {MOST_DEPTH}")
+        pending.extend(_Side(side, node, wins, depth) for wins in (False, True))
+    if pending:
+        raise CertificateError("a tree ends before its last leaf")
+
+
+def _masks(side: _Side | None, maxima: Maxima) -> dict[tuple[int, int], int]:
+    masks: dict[tuple[int, int], int] = {}
+    while side is not None:
+        split = side.split
+        key, everything = (split.operation, split.window), maxima[split.operation].everything
+        chosen = split.alternatives if side.wins else everything & ~split.alternatives
+        masks[key] = masks.get(key, everything) & chosen
+        side = side.above
+    return masks
+
+
+def _check_layout(layout: tuple[WindowGroup, ...], maxima: Maxima) -> None:
+    """Refuses a layout that names what is not there, or something twice."""
+    named: set[tuple[int, int]] = set()
+    for group in layout:
+        step, windows, table = maxima.get(group.operation), group.windows, group.alternatives
+        if step is None or table.ndim != 2 or len(table) != len(windows) or not table.shape[1]:
+            raise CertificateError(f"a layout for operation {group.operation} fits none")
+        if len(windows) and not 0 <= windows.min() <= windows.max() < step.windows:
+            raise CertificateError(f"a layout names windows that operation {group.operation} has not")
+        is_used = table >= 0
+        if (table >= len(step.index)).any() or not is_used[:, 0].all():
+            raise CertificateError(f"a layout names alternatives that operation {group.operation} has not")
+        ordered = np.sort(np.where(is_used, table, -1 - np.arange(table.shape[1])), axis=1)
+        named.update((group.operation, window) for window in windows.tolist())
+        if not step.present[table, windows[:, None]][is_used].all() or (np.diff(ordered, axis=1) == 0).any():
+            raise CertificateError(f"a layout names an alternative in the padding, or one twice ({group.operation})")
+    if len(named) != sum(len(group.windows) for group in layout):
+        raise CertificateError("a layout names a window twice")

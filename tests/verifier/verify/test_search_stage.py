@@ -102,11 +102,7 @@ def test_a_witness_that_replays_is_the_verdict(monkeypatch):
     assert verdict.counterexample.found_by == "branch and bound"
 
 
-@pytest.mark.parametrize(
-    ("few", "order"), [(400, ["search"] * 2 + ["MILP", "search"]), (-1, ["search"] * 3 + ["MILP"])]
-)
-def test_the_order_of_engines_follows_the_size_of_the_model(monkeypatch, few, order):
-    monkeypatch.setattr("verifier.verify.investigation._FEW_UNITS", few)
+def test_solver_and_search_take_turns_and_say_why():
     calls: list[str] = []
 
     def decide(region, goal, open_subsets, *, on_witness, deadline):
@@ -116,10 +112,24 @@ def test_the_order_of_engines_follows_the_size_of_the_model(monkeypatch, few, or
     outcome = verify(
         ROBUST, plan=plan(explorer(SearchStatus.UNDECIDED, 1.0, calls=calls), decide), deadline=Deadline.after(60.0)
     )
-    assert calls == order
-    stages = [stage for stage in outcome.statistics.stages if stage.name in order]
-    assert [stage.name for stage in stages] == order
-    assert all("units unstable" in stage.detail for stage in stages[2:])
+    assert calls == ["search", "search", "MILP", "search", "MILP", "search"]
+    stages = [stage for stage in outcome.statistics.stages if stage.name in ("search", "MILP")]
+    assert [stage.name for stage in stages] == calls
+    assert all("units unstable" in stage.detail for stage in stages[1:])
+
+
+@pytest.mark.parametrize(("few", "longest"), [(400, 30.0), (-1, 15.0)])
+def test_a_small_model_gives_the_solver_more_time(monkeypatch, few, longest):
+    monkeypatch.setattr("verifier.verify.investigation._FEW_UNITS", few)
+    given: list[float] = []
+
+    def decide(region, goal, open_subsets, *, on_witness, deadline):
+        given.append(deadline.remaining())
+        return MilpOutcome(MilpStatus.UNDECIDED, 1.0, None, NOTHING, (), "", 0, (), "as told")
+
+    verify(ROBUST, plan=plan(explorer(SearchStatus.UNDECIDED, 1.0), decide), deadline=Deadline.after(60.0))
+    assert longest - 3.0 < given[0] <= longest
+    assert given[1] > given[0]
 
 
 def test_an_interrupted_search_answers_with_its_bound():

@@ -41,7 +41,11 @@ class PropertyMargin:
 
     def __call__(self, scores: Float[Tensor, "rows labels"]) -> Float[Tensor, " rows"]:
         """The count-th largest form of each row."""
-        return torch.topk(self.forms(scores), self.count, dim=1).values[:, -1]
+        return self.of_forms(self.forms(scores))
+
+    def of_forms(self, forms: Float[Tensor, "rows forms"]) -> Float[Tensor, " rows"]:
+        """The count-th largest of each row of forms."""
+        return torch.topk(forms, self.count, dim=1).values[:, -1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,21 +1,26 @@
-"""The layered margin attack: projected gradient ascent of a property's margin with one width per pixel.
+"""The layered margin attack: ascent of a property's margin with one width per pixel.
 
 The domain is the query's box, so a layered neighbourhood (Mour 2023) is attacked with steps in proportion to each layer's
-epsilon and pixels of zero width never move. The margin, a count-th largest form, is not concave in the forms, so rows also
-climb the minimum over single count-subsets, all in one batch.
+epsilon and pixels of zero width never move. The margin, a count-th largest form, is not concave in the forms, so rows climb
+the minimum over single count-subsets. How, and what it finds: docs/attacks.md.
 """
 
 from dataclasses import dataclass
+from itertools import count
+from math import inf
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from attacks.climber import Climber, rows_at_once
 from attacks.domains import BoxDomain
-from attacks.engine import Ascent, Found, Model, StopRule, run
-from attacks.losses import PropertyMargin, SubsetMargin, likely_subsets
-from attacks.steps import AutoStep, StepRule
+from attacks.engine import Model
+from attacks.losses import PropertyMargin, likely_subsets
+from attacks.population import Population
+from attacks.rounds import SURVIVORS, next_subset, play_round
+from attacks.surrogate import SurrogateNetwork
 from verifier.deadline import Deadline
 from verifier.errors import InputError
 from verifier.network import Network
@@ -28,35 +33,45 @@ class MarginAttackOptions:
     """How hard to try.
 
     Attributes:
-        scout_steps: Steps of the first, small batch: the margin itself from the starts, the centre and random corners.
-        steps: Steps of the second batch: every likely subset from the best points, a random corner and random points.
-        restarts: Random starts of each subset beside the best point known.
-        max_subsets: Subsets of forms that get rows of their own, the likeliest first.
+        scout_steps: Steps of the first, small batch: the margin itself from the starts, the centre and corners.
+        steps: Steps of a row in all that follows, two thirds of them on smoothed stand-ins of the network. First every
+            likely subset of forms is climbed from the best point known.
+        restarts: Rounds after that, in which many rows climb one subset again and the best tiles of their points are put
+            together; None for as many as the deadline allows.
+        rows: Rows of a round.
+        max_subsets: Subsets of forms that are climbed, the likeliest.
         clear_margin: A float32 margin above this times max(1, largest |score| at the centre) ends the attack: the rounding
             of a replay cannot take such a success back.
         keep: Candidates returned at most.
         device: The torch device.
-        step: The step rule.
 
     Raises:
         InputError: A number out of range.
     """
 
     scout_steps: int = 15
-    steps: int = 40
-    restarts: int = 1
+    steps: int = 24
+    restarts: int | None = 1
+    rows: int = 32
     max_subsets: int = 40
     clear_margin: float = 1e-4
     keep: int = 8
     device: str = "cpu"
-    step: StepRule = AutoStep()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         for name in ("scout_steps", "steps", "restarts", "max_subsets"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise InputError(f"attack option {name}: got {getattr(self, name)}, wanted a number >= 0")
-        if self.keep < 1 or not self.clear_margin >= 0:
-            raise InputError("attack options: wanted keep >= 1 and clear_margin >= 0")
+        if self.rows < 1 or self.keep < 1 or not self.clear_margin >= 0:
+            raise InputError("attack options: wanted rows >= 1, keep >= 1 and clear_margin >= 0")
+
+    @classmethod
+    def persistent(cls, *, device: str = "cpu", keep: int = 24) -> "MarginAttackOptions":
+        """Goes on until a clear success or the deadline, which must be finite.
+
+        Made to be called in slices: called again with what it returned as starts, and another seed, it goes on from there.
+        """
+        return cls(scout_steps=5, steps=36, restarts=None, keep=keep, device=device)
 
 
 class MarginAttack:
@@ -68,7 +83,7 @@ class MarginAttack:
     def __init__(self, options: MarginAttackOptions | None = None, seed: int = 0) -> None:
         self.options = options if options is not None else MarginAttackOptions()
         self.seed = seed
-        self._prepared: tuple[Network, Model] | None = None
+        self._prepared: tuple[Network, Model, SurrogateNetwork] | None = None
 
     def __call__(
         self, query: Query, *, starts: Float[np.ndarray, "n ..."], deadline: Deadline
@@ -78,109 +93,82 @@ class MarginAttack:
         Args:
             query: Network, region and property.
             starts: Points to climb from, moved into the box first; those that are not finite are passed over.
-            deadline: When to return the best so far. With none left nothing is tried.
+            deadline: When to return the best so far. It is looked at between steps of a batch, and with none left nothing
+                is tried.
 
         Raises:
-            InputError: The starts have another shape than the network's input.
+            InputError: The starts have another shape than the network's input, or neither restarts nor deadline has an end.
         """
         device = torch.device(self.options.device)
-        domain = BoxDomain.inside(query.region, device)
         if starts.shape[1:] != query.region.shape:
             raise InputError(f"attack starts: got shape {starts.shape}, wanted (n, {query.region.shape})")
+        if self.options.restarts is None and deadline.at == inf:
+            raise InputError("attack: a persistent attack needs a deadline; give one, or a number of restarts")
+        domain = BoxDomain.inside(query.region, device)
         if domain is None or deadline.has_expired:
             return []
-        search = _Search(
-            self.options, self._model(query.network, device), domain, PropertyMargin.of(query.property, device)
+        model, surrogate = self._networks(query.network, device)
+        margin = PropertyMargin.of(query.property, device)
+        with torch.no_grad():
+            centre_scores = model((domain.lower + 0.5 * domain.widths)[None])
+        climber = Climber(
+            model=model,
+            surrogate=surrogate,
+            domain=domain,
+            margin=margin,
+            clear=self.options.clear_margin * max(1.0, float(centre_scores.abs().max())),
+            rows=rows_at_once(query.network, device),
+            generator=torch.Generator().manual_seed(self.seed),
+            deadline=deadline,
         )
-        return search.candidates(starts, torch.Generator().manual_seed(self.seed), deadline)
+        return _search(climber, starts, self.options).images(self.options.keep)
 
-    def _model(self, network: Network, device: torch.device) -> Model:
+    def _networks(self, network: Network, device: torch.device) -> tuple[Model, SurrogateNetwork]:
         if self._prepared is None or self._prepared[0] is not network:
-            self._prepared = (network, TorchNetwork(network, device, torch.float32))
-        return self._prepared[1]
+            model = TorchNetwork(network, device, torch.float32)
+            self._prepared = (network, model, SurrogateNetwork(network, device))
+        return self._prepared[1:]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Search:
-    """One call of the attack."""
+def _search(climber: Climber, starts: Float[np.ndarray, "n ..."], options: MarginAttackOptions) -> Population:
+    """Scouts, climbs every likely subset, and plays rounds, until one of them has a clear success or time is over."""
+    population = _scout(climber, starts, options)
+    if _is_over(climber, population) or options.steps == 0:
+        return population
+    subsets = likely_subsets(
+        population.forms.cpu().numpy().astype(np.float64), climber.margin.count, options.max_subsets
+    )
+    population.subsets = torch.from_numpy(subsets).to(population.forms.device)
+    if len(subsets) == 0:
+        return population
+    nearest = population.points[population.within().argmax(dim=0)]
+    population.add(climber.climb_smoothed(nearest, population.subsets, options.steps))
+    for played in range(options.restarts) if options.restarts is not None else count():
+        if _is_over(climber, population) or not bool((climber.domain.widths > 0).any()):
+            break
+        subset = next_subset(population, climber.generator, is_first=played == 0)
+        play_round(climber, population, subset, rows=options.rows, steps=options.steps)
+        population.trim(subset, SURVIVORS, options.keep)
+    return population
 
-    options: MarginAttackOptions
-    model: Model
-    domain: BoxDomain
-    margin: PropertyMargin
 
-    def candidates(
-        self, starts: Float[np.ndarray, "n ..."], generator: torch.Generator, deadline: Deadline
-    ) -> list[Float[np.ndarray, "..."]]:
-        known = self._first_points(starts, generator)
-        with torch.no_grad():
-            centre_scores = self.model(known[-1:])
-        clear = self.options.clear_margin * max(1.0, float(centre_scores.abs().max()))
-        scouted = self._climb(known, self._no_subsets(len(known)), self.options.scout_steps, clear, deadline)
-        if bool(scouted.succeeded.any()) or deadline.has_expired or self.options.steps == 0:
-            return self._best([scouted])
-        rows, members = self._second_batch(scouted, generator)
-        return self._best([scouted, self._climb(rows, members, self.options.steps, clear, deadline)])
+def _is_over(climber: Climber, population: Population) -> bool:
+    return population.has_success or climber.deadline.has_expired or len(population.points) == 0
 
-    def _first_points(
-        self, starts: Float[np.ndarray, "n ..."], generator: torch.Generator
-    ) -> Float[Tensor, "rows ..."]:
-        """Given starts, both extreme corners, two random corners, and last the centre."""
-        usable = starts[np.isfinite(starts).all(axis=tuple(range(1, starts.ndim)))]
-        lower, upper = self.domain.lower, self.domain.upper
-        given = torch.from_numpy(usable.astype(np.float32)).to(lower.device)
-        centre = lower + 0.5 * (upper - lower)
-        corners = self.domain.random_corners(2, generator)
-        return self.domain.project(torch.cat([given, lower[None], upper[None], corners, centre[None]]))
 
-    def _second_batch(
-        self, scouted: Found, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "rows ..."], Bool[Tensor, "rows forms"]]:
-        """Rows = likely subsets x (the known point that suits the subset best, and restarts), then the margin from restarts."""
-        with torch.no_grad():
-            forms = self.margin.forms(self.model(scouted.points))
-        subsets = torch.from_numpy(
-            likely_subsets(forms.cpu().numpy().astype(np.float64), self.margin.count, self.options.max_subsets)
-        ).to(forms.device)
-        within = torch.where(subsets[None], forms[:, None], torch.inf).amin(dim=2)
-        points, members = [scouted.points[within.argmax(dim=0)]], [subsets]
-        for restart in range(self.options.restarts):
-            draw = self.domain.random if restart % 2 else self.domain.random_corners
-            points.append(draw(len(subsets), generator))
-            members.append(subsets)
-        points.append(self.domain.random(max(2, self.options.restarts), generator))
-        members.append(self._no_subsets(len(points[-1])))
-        return torch.cat(points), torch.cat(members)
+def _scout(climber: Climber, starts: Float[np.ndarray, "n ..."], options: MarginAttackOptions) -> Population:
+    """Climbs the margin itself from the first points."""
+    points = _first_points(climber, starts)
+    no_subsets = torch.zeros((len(points), len(climber.margin.offsets)), dtype=torch.bool, device=points.device)
+    scouted = climber.climb(points, no_subsets, options.scout_steps)
+    return Population(climber, scouted, climber.forms(scouted))
 
-    def _no_subsets(self, rows: int) -> Bool[Tensor, "rows forms"]:
-        return torch.zeros((rows, len(self.margin.offsets)), dtype=torch.bool, device=self.margin.offsets.device)
 
-    def _climb(
-        self,
-        points: Float[Tensor, "rows ..."],
-        members: Bool[Tensor, "rows forms"],
-        steps: int,
-        clear: float,
-        deadline: Deadline,
-    ) -> Found:
-        ascent = Ascent(
-            loss=SubsetMargin(self.margin, members),
-            objective=self.margin,
-            domain=self.domain,
-            step=self.options.step,
-            stop=StopRule(above=clear, at_first=True),
-            iterations=steps,
-        )
-        return run(ascent, self.model, points, deadline)
-
-    def _best(self, batches: list[Found]) -> list[Float[np.ndarray, "..."]]:
-        """The best rows over all batches, sorted by margin, each image once."""
-        points = torch.cat([found.points for found in batches])
-        values = torch.cat([found.values for found in batches])
-        images: dict[bytes, np.ndarray] = {}
-        for row in torch.argsort(values, descending=True, stable=True).tolist():
-            if len(images) == self.options.keep or not bool(values[row].isfinite()):
-                break
-            image = points[row].cpu().numpy().astype(np.float32)
-            images.setdefault(image.tobytes(), image)
-        return list(images.values())
+def _first_points(climber: Climber, starts: Float[np.ndarray, "n ..."]) -> Float[Tensor, "rows ..."]:
+    """Given starts, the centre, both extreme corners and two random corners."""
+    usable = starts[np.isfinite(starts).all(axis=tuple(range(1, starts.ndim)))]
+    domain = climber.domain
+    given = torch.from_numpy(usable.astype(np.float32)).to(domain.lower.device)
+    centre = domain.lower + 0.5 * domain.widths
+    corners = domain.random_corners(2, climber.generator)
+    return domain.project(torch.cat([given, centre[None], domain.lower[None], domain.upper[None], corners]))

@@ -107,7 +107,7 @@ class _AutoStepper:
         self._record(points, losses, gradients)
         if self._step in self._checks:
             points, gradients = self._reconsider(points, gradients)
-        moved = self._domain.project(points + _rows(self._size, points) * self._domain.widths * gradients.sign())
+        moved = self._domain.project(points + per_row(self._size, points) * self._domain.widths * gradients.sign())
         share = self._rule.momentum if self._step else 1.0
         following = self._domain.project(points + share * (moved - points) + (1.0 - share) * (points - self._previous))
         self._previous = points
@@ -121,8 +121,8 @@ class _AutoStepper:
         self._previous_loss = losses
         better = losses > self._best_loss
         self._best_loss = torch.where(better, losses, self._best_loss)
-        self._best = torch.where(_rows(better, points), points, self._best)
-        self._best_gradient = torch.where(_rows(better, points), gradients, self._best_gradient)
+        self._best = torch.where(per_row(better, points), points, self._best)
+        self._best_gradient = torch.where(per_row(better, points), gradients, self._best_gradient)
 
     def _reconsider(
         self, points: Float[Tensor, "rows ..."], gradients: Float[Tensor, "rows ..."]
@@ -136,11 +136,11 @@ class _AutoStepper:
         self._size = torch.where(halve, 0.5 * self._size, self._size)
         self._improvements = torch.zeros_like(self._improvements)
         self._last_check = self._step
-        back = _rows(halve, points)
+        back = per_row(halve, points)
         self._previous = torch.where(back, self._best, self._previous)
         return torch.where(back, self._best, points), torch.where(back, self._best_gradient, gradients)
 
 
-def _rows(values: Tensor, like: Tensor) -> Tensor:
+def per_row(values: Tensor, like: Tensor) -> Tensor:
     """One value per row, shaped to broadcast against `like`."""
     return values.reshape(-1, *([1] * (like.ndim - 1)))

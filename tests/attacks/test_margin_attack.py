@@ -84,7 +84,8 @@ def test_zero_width_pixels_never_move_and_others_use_their_own_width():
         assert image[0, 0, 0] == np.float32(0.3)
     best = attack(query, options=MarginAttackOptions(clear_margin=10.0))[0]
     low, high = float32_bounds(query.region)
-    np.testing.assert_array_equal(best.ravel(), [low[0, 0, 0], high[0, 0, 1], low[0, 0, 2]])
+    # The last bit of a pixel does not show in the float32 scores.
+    np.testing.assert_allclose(best.ravel(), [low[0, 0, 0], high[0, 0, 1], low[0, 0, 2]], atol=1e-7)
 
 
 def test_same_seed_same_images_other_seed_other_images():
@@ -102,13 +103,14 @@ def test_stops_at_the_first_clear_success():
     calls = []
 
     class Counting(MarginAttack):
-        def _model(self, network, device):
-            model = super()._model(network, device)
-            return lambda images: calls.append(len(images)) or model(images)
+        def _networks(self, network, device):
+            model, surrogate = super()._networks(network, device)
+            return lambda images: calls.append(len(images)) or model(images), surrogate
 
     images = Counting(SMALL, 0)(query, starts=np.zeros((0, 1, 1, 1)), deadline=Deadline())
     assert margins(query, images)[0] > 0
-    assert len(calls) == 2  # the scale of the scores, then the starts themselves
+    # The scale of the scores, the first points, and their forms; none of them climbed.
+    assert [rows for rows in calls if rows] == [1, 5, 5]
 
 
 def test_uses_given_starts_and_passes_over_what_is_not_finite():

@@ -174,6 +174,25 @@ def doctor(as_json: JsonOption = False) -> int:
 
 
 @app.command()
+def check(
+    certificate: Annotated[
+        Path, typer.Argument(metavar="CERTIFICATE", help="The file that `verify --certificate` wrote.")
+    ],
+    network: Annotated[
+        str,
+        typer.Option("--network", metavar="NET", help="The ONNX file it is about, or the name of a shipped network."),
+    ],
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Accept only a proof that covers float32 inference in any order.")
+    ] = False,
+) -> int:
+    """Does a certificate prove what it states? Exit code 0: an accepted proof; 1: a counterexample; 2: rejected."""
+    from aureole.commands import check as command
+
+    return command.run(certificate, network, covers_float32=float32)
+
+
+@app.command()
 def train(
     architecture: Annotated[str, typer.Argument(metavar="ARCHITECTURE", help="cnn4k, strided2, strided3 or wide150k.")],
     defence: Annotated[DefenceChoice, typer.Option("--defence", help="How it learns to resist.")] = DefenceChoice.NONE,

@@ -8,18 +8,19 @@ fused multiply-add, subnormals kept or flushed, and with constants folded into n
 - a count n of roundings that any of these products can have gone through.
 
 Affine: e' = |W| e + gamma_n' (|W| (m + e) + |b|), m' = |W| m + |b|, n' = n + terms + 8, where gamma_n = n u / (1 - n u) and 8
-stands for the roundings inside a normalisation, a bias, a folded constant. Maxima are exact and 1-Lipschitz: e' = the largest e of
-the alternatives, and products start anew. Not covered: products in a lower precision (TF32, bfloat16) and transforms that compute
+stands for the roundings inside a normalisation, a bias, a folded constant. Maxima are exact: e' = the largest e of the alternatives
+that can win, and products start anew. Not covered: products in a lower precision (TF32, bfloat16) and transforms that compute
 convolutions from other products (Winograd, Fourier).
 """
 
 import numpy as np
 
-from verifier.check.knowledge import Knowledge
+from verifier.check.knowledge import Knowledge, alternatives
 from verifier.check.maps import INFLATION, Vector
 from verifier.check.steps import AffineStep, MaximumStep
 from verifier.proof.errors import CertificateError
 from verifier.property import Property
+from verifier.rounding import down, up
 
 _UNIT_ROUNDOFF = 2.0**-24
 _SMALLEST = 2.0**-126
@@ -42,14 +43,23 @@ def form_errors(knowledge: Knowledge, property: Property) -> Vector:
     for step in steps.steps[: steps.scores]:
         at = step.output
         if isinstance(step, MaximumStep):
-            held = np.where(step.index >= 0, error[step.source][step.index], 0.0)
-            error[at], magnitude[at], count[at] = held.max(axis=0), knowledge.magnitude[at], 0
+            error[at] = _maximum(step, knowledge, error[step.source])
+            magnitude[at], count[at] = knowledge.magnitude[at], 0
         else:
             _affine(step, error, magnitude, count)
         if not (magnitude[at] + error[at] < _LARGEST).all():
             raise CertificateError("float32 may overflow over this region")
     spread = np.abs(property.coefficients) @ error[steps.scores]
     return np.asarray(spread * INFLATION)
+
+
+def _maximum(step: MaximumStep, knowledge: Knowledge, source: Vector) -> Vector:
+    """The largest error of an alternative that can be the largest, exactly or as computed."""
+    known = knowledge.lower[step.source][None], knowledge.upper[step.source][None]
+    lower, upper = (end[:, 0] for end in alternatives(step, known))
+    error = np.where(step.index >= 0, source[step.index], 0.0)
+    can_win = up(upper + error) >= down(lower - error).max(axis=0)
+    return np.where(can_win, error, 0.0).max(axis=0)
 
 
 def _affine(step: AffineStep, error: dict[int, Vector], magnitude: dict[int, Vector], count: dict[int, int]) -> None:

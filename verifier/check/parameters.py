@@ -20,6 +20,8 @@ class Chosen:
 
     Attributes:
         windows: int64 (n,), ascending.
+        is_own: bool (batch, n): whether this very leaf does; elsewhere the region's planes count, whatever other leaves are bounded
+            with it.
         alive: bool (alternatives, batch, n): the sets A.
         weights: (alternatives, batch, n) >= 0, summing to 1 over the alternatives; NaN where a leaf chooses none.
         fractions: (batch, n) in [0, 1], or NaN.
@@ -27,6 +29,7 @@ class Chosen:
     """
 
     windows: Int[np.ndarray, " n"]
+    is_own: Bool[np.ndarray, "batch n"]
     alive: Bool[np.ndarray, "alternatives batch n"]
     weights: ByAlternative
     fractions: ByWindow
@@ -45,19 +48,24 @@ def chosen_at(step: MaximumStep, parts: Sequence[Part], sets: Sequence[Parameter
     windows = np.unique(np.concatenate([*groups, np.array(sorted(split), dtype=np.int64)]))
     shape = (len(step.index), len(parts), len(windows))
     alive = np.broadcast_to(step.present[:, None, windows], shape).copy()
+    is_own = np.zeros(shape[1:], dtype=np.bool_)
     for row, part in enumerate(parts):
         for (operation, window), mask in part.masks.items():
             if operation == step.operation:
-                alive[:, row, np.searchsorted(windows, window)] &= bits(mask, len(alive))
-    chosen = Chosen(windows, alive, np.full(shape, np.nan), np.full(shape[1:], np.nan), np.zeros(shape))
+                place = np.searchsorted(windows, window)
+                alive[:, row, place] &= bits(mask, len(alive))
+                is_own[row, place] = True
+    chosen = Chosen(windows, is_own, alive, np.full(shape, np.nan), np.full(shape[1:], np.nan), np.zeros(shape))
     for layout in layouts.values():
-        rows = [row for row, part in enumerate(parts) if part.layout is layout and sets[row] is not None]
-        held = [sets[row] for row in rows]
-        if any(one is None or len(one.groups) != len(layout) for one in held):
+        own = np.array([row for row, part in enumerate(parts) if part.layout is layout])
+        held = {int(row): held for row in own if (held := sets[row]) is not None}
+        if any(len(one.groups) != len(layout) for one in held.values()):
             raise CertificateError("a leaf's parameters do not fit the layout")
         for number, group in enumerate(layout):
-            if rows and group.operation == step.operation:
-                _fill(chosen, group, np.array(rows), [one.groups[number] for one in held if one is not None])
+            if group.operation == step.operation:
+                is_own[own[:, None], np.searchsorted(windows, group.windows)[None, :]] = True
+                if held:
+                    _fill(chosen, group, np.array(list(held)), [one.groups[number] for one in held.values()])
     return chosen
 
 

@@ -152,3 +152,24 @@ def test_claims_about_single_rows_hold(seed: int) -> None:
             here = inside(judge, part.masks, values)
             reached = sign * values[step.source][here, entry] + 0.5
             assert (reached <= bound + 1e-9 * np.maximum(1.0, np.abs(reached))).all()
+
+
+@settings(max_examples=40)
+@given(SEEDS)
+def test_a_leaf_is_bounded_alike_alone_and_among_others(seed: int) -> None:
+    """What leaves are bounded together is an accident: neither the planes nor the clips of one may depend on another."""
+    generator = np.random.default_rng(seed)
+    network, box, goal = random_question(seed)
+    judge = Judge(network, box, goal)
+    parts = []
+    for _ in range(4):
+        layout = layout_of(judge, generator)
+        splits = random_splits(generator, judge, 2)
+        leaves = [
+            Leaf(tuple(random_parameters(generator, layout, 2) for _ in range(generator.integers(0, 3))))
+            for _ in range(2 ** len(splits))
+        ]
+        parts += parts_of(judge._goal((0, 1)), Tree(layout, full_tree(splits, leaves)), judge._steps.maxima)
+    together = [bound for _, bound in judge._bounder.bounds(parts)]
+    alone = [bound for part in parts for _, bound in judge._bounder.bounds([part])]
+    assert np.allclose(together, alone, rtol=1e-9, atol=1e-9)

@@ -4,8 +4,6 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from search_networks import exact_margin, tiny_case, tiny_network
 from search_points import region_around
 
@@ -41,7 +39,7 @@ def run(canonical, region, goals, *, options=BARE, accept=True, **how):
 
     def on_candidates(number, points):
         margins = goals[number].property.margin(canonical.evaluate(points)[-1])
-        assert (margins > 0).all()
+        assert (margins > -1e-12).all()  # a tie may be rounded to either side
         assert (np.diff(margins) <= 1e-12).all()
         assert (points >= region.lower).all()
         assert (points <= region.upper).all()
@@ -76,9 +74,8 @@ def test_many_at_once_agree_with_one_at_a_time_whatever_the_batch(seed):
         assert [o.status for o in run(canonical, region, goals, options=options)] == alone
 
 
-@given(st.integers(0, 40), st.integers(0, 2**31))
-@settings(max_examples=20)
-def test_planted_violations_are_never_refuted_among_others(seed, choice):
+def plant(seed, choice):
+    """The goals, one of them raised so that its margin is 0 at a point, and its number."""
     canonical, region, properties, _ = several(seed)
     generator = np.random.default_rng(choice)
     point = generator.uniform(region.lower, region.upper)[None]
@@ -86,6 +83,13 @@ def test_planted_violations_are_never_refuted_among_others(seed, choice):
     goal = properties[planted]
     margin = goal.margin(canonical.evaluate(point)[-1])[0]
     properties[planted] = Property("planted", goal.coefficients, goal.offsets - margin, goal.count)
+    return canonical, region, properties, planted
+
+
+# The first was refuted once, by a clip whose plane had parameters out of range.
+@pytest.mark.parametrize("case", [(6, 4), *((seed, seed // 3) for seed in range(41))])
+def test_planted_violations_are_never_refuted_among_others(case):
+    canonical, region, properties, planted = plant(*case)
     found = run(canonical, region, [Goal(p) for p in properties], accept=False)
     assert found[planted].status is SearchStatus.UNDECIDED
     assert found[planted].best_bound >= -1e-9

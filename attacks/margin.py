@@ -123,6 +123,13 @@ class MarginAttack:
         )
         return _search(climber, starts, self.options).images(self.options.keep)
 
+    def longer(self, turn: int) -> "MarginAttack":
+        """The same attack without an end of its own; turns differ in their seeds."""
+        options = MarginAttackOptions.persistent(device=self.options.device)
+        attack = MarginAttack(options, seed=self.seed + 1 + turn)
+        attack._prepared = self._prepared
+        return attack
+
     def _networks(self, network: Network, device: torch.device) -> tuple[Model, SurrogateNetwork]:
         if self._prepared is None or self._prepared[0] is not network:
             model = TorchNetwork(network, device, torch.float32)

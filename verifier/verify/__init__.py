@@ -6,7 +6,7 @@
 - `investigation`: the stages of one query, resumable. `territory`, `evidence`: what queries on one region share.
 """
 
-from verifier.verify.falsifier import Falsifier
+from verifier.verify.falsifier import Falsifier, PersistentFalsifier
 from verifier.verify.options import EngineChoice, VerifyOptions
 from verifier.verify.outcome import Outcome, Stage, Statistics
 from verifier.verify.plan import Decide, Plan, plan_for
@@ -17,6 +17,7 @@ __all__ = [
     "EngineChoice",
     "Falsifier",
     "Outcome",
+    "PersistentFalsifier",
     "Plan",
     "Stage",
     "Statistics",

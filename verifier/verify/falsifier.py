@@ -24,3 +24,11 @@ class Falsifier(Protocol):
             starts: Points worth starting from.
             deadline: When to return.
         """
+
+
+@runtime_checkable
+class PersistentFalsifier(Falsifier, Protocol):
+    """One that can go on for as long as it is given, turn after turn."""
+
+    def longer(self, turn: int) -> Falsifier:
+        """The falsifier of that turn: it uses all of its deadline's time, starting from what the turns before it returned."""

@@ -18,7 +18,7 @@ from verifier.query import Query
 from verifier.search import Cover, Frontier, SearchOutcome, SearchStatus
 from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
 from verifier.verify.case import Case
-from verifier.verify.falsifier import Falsifier
+from verifier.verify.falsifier import Falsifier, PersistentFalsifier
 from verifier.verify.outcome import Outcome, Stage, Statistics
 from verifier.verify.plan import Decide, Explore, Plan
 from verifier.verify.territory import Territory
@@ -32,6 +32,7 @@ again with them."""
 _FIRST_LOOK_SECONDS, _FIRST_LOOK_SHARE = 1.0, 0.1
 _FIRST_SEARCH_SECONDS, _FIRST_SEARCH_SHARE = 3.0, 0.1
 _EARLY_MODEL_SECONDS, _EARLY_SHARE = 15.0, {False: 0.25, True: 0.5}
+_TURN_SECONDS, _TURN_SHARE = 10.0, 0.1
 _HALF = 0.5
 _FEW_UNITS = 400
 """Up to this many undecided units a model counts as small. Measured on published networks at a limit of 100 s: with 62 to 135 units
@@ -55,6 +56,8 @@ class Investigation:
         self._milp: MilpOutcome | None = None
         self._frontier: Frontier | None = None
         self._was_cut_short = self._was_interrupted = False
+        self._turns: list[Float[np.ndarray, "..."]] = []
+        self._turn = 0
         self._has_polished = self._has_rebounded = False
 
     @property
@@ -118,6 +121,7 @@ class Investigation:
             self._search(
                 explore, _share(deadline, _FIRST_SEARCH_SHARE, _FIRST_SEARCH_SECONDS), f"{size}: a short search"
             )
+        self._attack_longer(_share(deadline, _TURN_SHARE, _TURN_SECONDS))
         if explore is not None and decide is not None:
             seconds = math.inf if is_small else _EARLY_MODEL_SECONDS
             why = f"{size}: {'a small model, half of the time' if is_small else 'a large model, a short turn'}"
@@ -125,6 +129,7 @@ class Investigation:
             self._search(explore, _share(deadline, _HALF), f"{size}: the solver's turn ended")
         elif explore is not None:
             self._search(explore, deadline, f"{size}: no other complete engine")
+        self._attack_longer(_share(deadline, _TURN_SHARE, _TURN_SECONDS))
         self._ask_solver(deadline, f"{size}: what time is left")
         if explore is not None and decide is not None:
             self._search(explore, deadline, f"{size}: the solver gave up")
@@ -233,6 +238,21 @@ class Investigation:
             refused = self._territory.evidence.offer(candidates, "attack")
             self.look()
             detail.append(f"best margin {self._case.best_margin:.4g}" + (f", {refused} refused" if refused else ""))
+
+    def _attack_longer(self, deadline: Deadline) -> None:
+        """A turn of a falsifier that can go on: where bounds stay open for long, a counterexample is the likelier answer."""
+        has_search = self._plan.explore is not None
+        if not has_search or not isinstance(self._falsifier, PersistentFalsifier) or not self._may_go_on(deadline):
+            return
+        with self._stage("attack") as detail:
+            falsifier, end = self._falsifier.longer(self._turn), deadline.within(_TURN_SECONDS)
+            self._turn += 1
+            known = np.stack(self._turns).astype(np.float64) if self._turns else np.zeros((0, *self.query.region.shape))
+            candidates = falsifier(self.query, starts=self._starts(known), deadline=end)
+            self._turns = list(candidates)
+            self._territory.evidence.offer(candidates, "attack")
+            self.look()
+            detail.append(f"turn {self._turn}, best margin {self._case.best_margin:.4g}")
 
     def _starts(self, starts: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "m ..."]:
         """The best point known, the last bound's maximisers, and the given starts."""

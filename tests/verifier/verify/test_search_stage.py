@@ -195,3 +195,39 @@ def test_covers_of_nested_regions_change_no_verdict(seed):
         alone = real_outcome(asked).verdict
         helped = verify(asked, options=VerifyOptions(engine=EngineChoice.SEARCH, bounds=LOOSE), cover=cover).verdict
         assert type(alone) is type(helped)
+
+
+class Patient:
+    """Finds what it is told to find, in the turn it is told."""
+
+    def __init__(self, turn_of_success):
+        self.turn_of_success, self.starts = turn_of_success, []
+
+    def __call__(self, query, *, starts, deadline):
+        return []
+
+    def longer(self, turn):
+        def attack(query, *, starts, deadline):
+            assert 0 < deadline.remaining() <= 10.0
+            self.starts.append(starts)
+            image = WORST if turn == self.turn_of_success else query.region.lower.reshape(1, 2)
+            return [image.astype(np.float32).reshape(query.region.shape)]
+
+        return attack
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_patient_attack_gets_turns_and_its_own_points_back(turn, monkeypatch):
+    hide_violations(monkeypatch)
+
+    def decide(region, goal, open_subsets, *, on_witness, deadline):
+        return MilpOutcome(MilpStatus.UNDECIDED, 1.0, None, NOTHING, (), "", 0, (), "as told")
+
+    patient = Patient(turn)
+    engines = plan(explorer(SearchStatus.UNDECIDED, 1.0), decide)
+    outcome = verify(TRAP, falsifier=patient, plan=engines, deadline=Deadline.after(60.0))
+    assert isinstance(outcome.verdict, Vulnerable)
+    assert len(patient.starts) == turn + 1
+    if turn:
+        lower = TRAP.region.lower.astype(np.float32).astype(np.float64)
+        assert any(np.array_equal(start, lower) for start in patient.starts[1])

@@ -319,8 +319,9 @@ def minimise(
             first, second = first[:, left], second[:, left]
         matrix = matrix - step
         if iteration == descent.iterations // 2:
-            clip = rows.walk(matrix) if len(active) != walk.rows.batch else walk
-            rows, floor = rows.clipped(clip), -_CLIPPING_SLACK * rows.skeleton.scale
+            # The best parameters so far: in range, as those of a step not yet projected are not.
+            rows = rows.clipped(rows.walk(kept[:, active]))
+            floor = -_CLIPPING_SLACK * rows.skeleton.scale
         rows.project(matrix)
     return Bounded(best, kept, corners, means)
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search_networks import tiny_case
 from test_search_parts import random_parameters, random_splits, sampled, satisfies, skeleton
 
 from verifier.search.climbing import least_form
@@ -11,6 +12,7 @@ from verifier.search.clipping import candidate_bounds, clipped_by_phases, clippe
 from verifier.search.domain import domain_of
 from verifier.search.options import Descent
 from verifier.search.rows import Rows, minimise
+from verifier.search.skeleton import skeleton_of
 
 
 @given(st.integers(0, 2**31), st.floats(-0.5, 1.5))
@@ -90,3 +92,27 @@ def test_bounds_after_clipping_hold_at_every_violation(seed, choice):
     for iterations in (2, 9, 30):
         found = minimise(rows, matrix, descent=Descent(iterations=iterations), threshold=-np.inf)
         assert float(found.bounds) >= reached - 1e-9
+
+
+@given(st.integers(0, 39), st.integers(0, 2**31))
+@settings(max_examples=60)
+def test_bounds_hold_where_a_batch_loses_rows_half_way(seed, choice):
+    """Rows that fall below the threshold leave the batch in the step in which the others are clipped."""
+    _, region, goal = tiny_case(seed, shift=1.0)
+    built = skeleton_of(region, goal)
+    generator = np.random.default_rng(choice)
+    listed = [random_splits(built, generator, int(generator.integers(0, 4))) for _ in range(8)]
+    members = [tuple(sorted(generator.choice(3, goal.count, replace=False).tolist())) for _ in listed]
+    rows = Rows.of(built, members, listed)
+    matrix = random_parameters(rows, generator)
+    threshold = float(rows.walk(matrix).bounds.median())
+    inputs = sampled(built, generator)
+    for iterations in (1, 2, 6):
+        descent = Descent(iterations=iterations, learning_rate=3.0, multiplier_rate=3.0)
+        found = minimise(rows, matrix, descent=descent, threshold=threshold)
+        for row, (splits, group) in enumerate(zip(listed, members, strict=True)):
+            inside = inputs[:, satisfies(built, splits, inputs)]
+            if inside.shape[1]:
+                places = torch.tensor(group).unsqueeze(1).expand(-1, inside.shape[1])
+                reached = float(least_form(built, inside, places).max())
+                assert reached <= 0 or float(found.bounds[row]) >= reached - 1e-9

@@ -118,8 +118,10 @@ def scaling(
 
 @app.command("recheck")
 def recheck_command(
-    restarts: Annotated[int, typer.Option(help="Random starts a question, at least.")] = 10_000,
-    steps: Annotated[int, typer.Option(help="Gradient steps from each start.")] = 20,
+    restarts: Annotated[
+        int, typer.Option(help="Climbs a question, at least; a quarter of them from random corners.")
+    ] = 10_000,
+    steps: Annotated[int, typer.Option(help="Gradient steps of each.")] = 20,
     kinds: Annotated[str, typer.Option(help="Comma-separated: query, labels.")] = "query,labels",
     device: Annotated[str, typer.Option(help="The torch device of the attacks.")] = "cpu",
     jobs: Jobs = 2,

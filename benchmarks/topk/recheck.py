@@ -10,19 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from attacks.margin import MarginAttack, MarginAttackOptions
-from attacks.steps import AutoStep
 from benchmarks.topk.machine import code_version
 from benchmarks.topk.queries import FILES, Question, load_images, load_network
 from benchmarks.topk.results import Claim, Record, claims, entry, finite, question_of, save_images
 from verifier.check import margin_lower_bound, replay
 from verifier.deadline import Deadline
 
-_ROWS = 256
+_ROWS, _ROUNDS_A_CALL = 256, 8
 _MAX_SUBSETS = 126
 """Every subset of up to 5 of 9 forms gets rows of its own."""
 _KEPT, _ENCLOSED = 32, 4
-_FIRST_SIZE, _POLISH_SIZES, _POLISH_STEPS = 0.25, (0.2, 0.05, 0.01), 200
-"""Measured on four of the hard questions: 0.25 was the best first step, and short steps gained what restarts could not."""
 _SECONDS_A_START = 1.0
 
 
@@ -32,8 +29,8 @@ class AttackTask:
 
     Attributes:
         question: What was claimed to be robust.
-        restarts: Random starts, at least.
-        steps: Gradient steps from each.
+        restarts: Climbs, at least.
+        steps: Gradient steps of each.
         device: The torch device.
         folder: Where a counterexample goes, if one is found.
     """
@@ -88,12 +85,11 @@ def prepare() -> None:
 
 
 def attack(task: AttackTask) -> Record:
-    """Attacks one question from at least `restarts` random points of its region.
+    """Attacks one question with at least `restarts` climbs.
 
-    The starts are spent in calls of `MarginAttack`, some hundred rows each: every subset of forms that could violate the property
-    gets its own rows, half of them from random corners, half from random points. Each call also goes on from the best images of
-    the one before. At last these are polished: more steps, ever shorter ones, since a long first step leaves the place it starts
-    from. Starts at given points do not count as restarts.
+    They are spent in calls of `MarginAttack`, rounds of some hundred climbs each: every climb has smoothing of its own, a quarter
+    starts from a random corner of the region, the others from the best points so far; the best tiles of what they reach are put
+    together. Each call goes on from the best images of the one before, with another seed.
 
     "margin" is the largest rigorous lower bound of the margin over the best images of all calls. At 0 or more it disproves the
     claim ("violated") whether or not ONNX Runtime's float32 agrees ("replayed"), and the attack ends.
@@ -102,22 +98,18 @@ def attack(task: AttackTask) -> Record:
         RuntimeError: The attack returned no image inside the region.
     """
     query, clean = task.question.query(), load_images()[task.question.image][None].astype(np.float64)
-    subsets = min(math.comb(len(query.property.offsets), query.property.count), _MAX_SUBSETS)
-    a_call = max(1, _ROWS // subsets)
-    calls = math.ceil(task.restarts / (subsets * a_call))
+    rounds = math.ceil(task.restarts / _ROWS)
     before = {"device": _device(task.device), "code": code_version(), "load": round(os.getloadavg()[0], 2)}
     start = time.perf_counter()
     known, margin, violation, made = clean, -math.inf, None, 0
-    while made < calls + len(_POLISH_SIZES) and violation is None:
-        is_polish = made >= calls
+    while made < rounds and violation is None:
         options = MarginAttackOptions(
-            scout_steps=_POLISH_STEPS if is_polish else task.steps,
-            steps=_POLISH_STEPS if is_polish else task.steps,
-            restarts=0 if is_polish else a_call,
+            steps=task.steps,
+            restarts=min(_ROUNDS_A_CALL, rounds - made),
+            rows=_ROWS,
             max_subsets=_MAX_SUBSETS,
             keep=_KEPT,
             device=task.device,
-            step=AutoStep(_POLISH_SIZES[made - calls] if is_polish else _FIRST_SIZE),
         )
         found = MarginAttack(options, seed=made)(query, starts=known, deadline=Deadline())
         images = [image for image in found if query.region.contains(image)]
@@ -127,15 +119,13 @@ def attack(task: AttackTask) -> Record:
             reached = margin_lower_bound(query.network, query.property, image)
             margin = max(margin, reached)
             violation = image if reached >= 0 else violation
-        made += 1
-    if margin == -math.inf:
+        made += min(_ROUNDS_A_CALL, rounds - made)
         # Nothing was attacked, which must not pass for a claim that withstood an attack.
         raise RuntimeError("the attack returned no image inside the region")
     return {
         **before,
         "seconds": time.perf_counter() - start,
-        "restarts_done": min(made - (violation is not None), calls) * subsets * a_call,
-        "calls": made,
+        "restarts_done": made * _ROWS,
         "margin": finite(margin),
         "violated": violation is not None,
         "replayed": violation is not None and replay(query, violation, "recheck") is not None,

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from verifier.check.cover import covers_every_subset
 from verifier.check.float32 import form_errors
 from verifier.check.knowledge import Bounds, Knowledge
 from verifier.check.leaves import LeafBounder, batch_size
 from verifier.check.maps import Vector
+from verifier.check.sameness import same_as_first
 from verifier.check.steps import MaximumStep, steps_of, with_forms
 from verifier.check.trees import Goal, Part, parts_of
 from verifier.check.walk import RegionPlanes, bound_rows
@@ -105,6 +106,16 @@ class Judge:
         value = self._step(operation).source
         return self._knowledge.lower[value], self._knowledge.upper[value]
 
+    def same_as_first(self, operation: int, entries: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Which entries of what an operation reads are the first one's function, shifted: these can share one claim.
+
+        Raises:
+            CertificateError: They are too many to be compared.
+        """
+        if len(entries) == 1:
+            return np.ones(1, dtype=np.bool_)
+        return same_as_first(self._steps, self._lower, self._upper, self._step(operation).source, entries)
+
     def _step(self, operation: int) -> MaximumStep:
         if operation not in self._steps.maxima:
             raise CertificateError(f"a lemma names operation {operation}: there is none")
@@ -148,15 +159,19 @@ class Judge:
     ) -> Iterator[Part]:
         """The leaves of all claims; what they claim is noted in `lower` and `upper`, which count once all leaves are accepted."""
         for claim in claims:
-            if not 0 <= claim.entry < lower.shape[1] or claim.sign not in (-1, 1) or not np.isfinite(claim.bound):
-                raise CertificateError(f"a claim about entry {claim.entry} makes no sense")
+            entries, size = claim.entries, lower.shape[1]
+            if not len(entries) or not (0 <= entries.min() <= entries.max() < size):
+                raise CertificateError(f"a claim names entries that operation {step.operation} does not read")
+            if claim.sign not in (-1, 1) or not np.isfinite(claim.bound):
+                raise CertificateError(f"a claim about entry {entries[0]} makes no sense")
+            if not self.same_as_first(step.operation, entries).all():
+                raise CertificateError(f"a claim about {len(entries)} entries: they are different functions")
             factors, constants = np.array([float(claim.sign)]), np.array([-float(claim.bound)])
-            goal = Goal(step.source, np.array([claim.entry]), factors, constants)
-            yield from parts_of(goal, claim.tree, self._steps.maxima)
+            yield from parts_of(Goal(step.source, entries[:1], factors, constants), claim.tree, self._steps.maxima)
             if claim.sign > 0:
-                upper[0, claim.entry] = min(upper[0, claim.entry], claim.bound)
+                upper[0, entries] = np.minimum(upper[0, entries], claim.bound)
             else:
-                lower[0, claim.entry] = max(lower[0, claim.entry], -claim.bound)
+                lower[0, entries] = np.maximum(lower[0, entries], -claim.bound)
 
     def _crown(self, step: MaximumStep) -> None:
         """Bounds every alternative of an undecided window, both ways, over the region's default planes."""

@@ -103,7 +103,7 @@ class LeafBounder:
         """The region's box for every part, clipped by what its splits say about values affine in the input."""
         lower, upper = (np.tile(end, (len(parts), 1)) for end in self._region)
         for row, part in enumerate(parts):
-            for (operation, window), mask in part.masks.items():
+            for (operation, window), mask in part.masks.items() if part.clips else ():
                 for clip in self._phase_clips(operation, window, mask):
                     lower[row, clip.inputs] = np.maximum(lower[row, clip.inputs], clip.lower)
                     upper[row, clip.inputs] = np.minimum(upper[row, clip.inputs], clip.upper)

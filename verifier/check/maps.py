@@ -18,6 +18,9 @@ from verifier.rounding import gamma
 Rows = Float[np.ndarray, "batch _"]
 Vector = Float[np.ndarray, " _"]
 
+Entries = Int[np.ndarray, " n"]
+Taps = tuple[Int[np.ndarray, "n _"], Float[np.ndarray, "n _"]]
+
 INFLATION = 1.0 + 2.0**-20
 """Covers the rounding of a sum or product of at most 2^32 numbers >= 0, computed in any order."""
 
@@ -58,6 +61,10 @@ class Selection:
         uncertain = np.where(self.index >= 0, x[self.index] * self.radius, 0.0)
         return (gamma(4) * self.magnitude(x[None])[0] + uncertain) * INFLATION
 
+    def taps(self, entries: Entries) -> Taps:
+        """What some outputs read, -1 for nothing, and the constants they read it with."""
+        return self.index[entries][:, None], np.stack([self.factor[entries], self.radius[entries]], axis=1)
+
     @property
     def terms(self) -> int:
         """Products per sum."""
@@ -91,6 +98,12 @@ class Matrix:
     def noise(self, x: Vector) -> Vector:
         """See the module's text; `x` bounds magnitudes."""
         return gamma(self.terms + 2) * self.magnitude(x[None])[0] * INFLATION
+
+    def taps(self, entries: Entries) -> Taps:
+        """What some outputs read, and the constants they read it with."""
+        out, into = self.weight.shape
+        repeat, row = np.divmod(entries, out)
+        return repeat[:, None] * into + np.arange(into), self.weight[row]
 
     @property
     def terms(self) -> int:
@@ -127,6 +140,19 @@ class Convolution:
     def noise(self, x: Vector) -> Vector:
         """See the module's text; `x` bounds magnitudes."""
         return gamma(self.terms + 2) * self.magnitude(x[None])[0] * INFLATION
+
+    def taps(self, entries: Entries) -> Taps:
+        """What some outputs read, -1 for the padding, and the constants they read it with."""
+        _, out, into, height, width = self.weight.shape
+        channel, y, x = np.unravel_index(entries, self.out_shape)
+        group, part = np.divmod(channel, out)
+        channels = (group[:, None] * into + np.arange(into))[:, :, None, None]
+        rows = (y[:, None] * self.strides[0] - self.pads[0] + np.arange(height) * self.dilations[0])[:, None, :, None]
+        columns = (x[:, None] * self.strides[1] - self.pads[1] + np.arange(width) * self.dilations[1])[:, None, None, :]
+        _, rows_in, columns_in = self.in_shape
+        is_inside = (rows >= 0) & (rows < rows_in) & (columns >= 0) & (columns < columns_in)
+        index = np.where(is_inside, (channels * rows_in + rows) * columns_in + columns, -1)
+        return index.reshape(len(entries), -1), self.weight[group, part].reshape(len(entries), -1)
 
     @property
     def terms(self) -> int:

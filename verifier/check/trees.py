@@ -42,12 +42,14 @@ class Part:
         layout: Of the leaf's parameters.
         masks: By (operation, window), the set A of alternatives that its splits leave, as a bit set.
         leaf: The evidence.
+        clips: Whether the splits clip the box.
     """
 
     goal: Goal
     layout: tuple[WindowGroup, ...]
     masks: Mapping[tuple[int, int], int]
     leaf: Leaf
+    clips: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def parts_of(goal: Goal, tree: Tree, maxima: Maxima) -> Iterator[Part]:
             raise CertificateError("a tree has nodes after its last leaf")
         side = pending.pop()
         if isinstance(node, Leaf):
-            yield Part(goal, tree.layout, _masks(side, maxima), node)
+            yield Part(goal, tree.layout, _masks(side, maxima), node, tree.clips)
             continue
         step = maxima.get(node.operation)
         if step is None or not (0 <= node.window < step.windows and 0 <= node.alternatives <= step.everything):

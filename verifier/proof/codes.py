@@ -41,8 +41,8 @@ class Tag(IntEnum):
     CLAIM = 0x04
     LEMMA_END = 0x05
     REFUTATION = 0x06
-    LAYOUT = 0x07
-    SAME_LAYOUT = 0x08
+    TREE = 0x07
+    LAYOUT = 0x08
     SPLIT = 0x10
     LEAF = 0x11
     IMAGE = 0x20

@@ -115,22 +115,23 @@ class CertificateReader:
                 case Tag.LEMMA_END:
                     return
                 case Tag.CLAIM:
-                    entry, sign, bound = self._blocks.unpack("<Ibd")
+                    sign, bound, count = self._blocks.unpack("<bdI")
+                    entries = self._blocks.array("<u4", count).astype(np.int64)
                     tree = self._tree(1)
-                    yield RowClaim(entry, sign, bound, tree)
+                    yield RowClaim(entries, sign, bound, tree)
                     _drain(tree)
                 case other:
                     raise CertificateError(f"certificate: record {other.name} where a claim should start")
 
     def _tree(self, members: int) -> Tree:
-        match self._tag():
-            case Tag.LAYOUT:
-                self._layout = tuple(self._group() for _ in range(self._blocks.number("<H")))
-            case Tag.SAME_LAYOUT:
-                pass
-            case other:
-                raise CertificateError(f"certificate: record {other.name} where a layout should be")
-        return Tree(self._layout, self._nodes(self._layout, members))
+        self._expect(Tag.TREE)
+        clips, is_same = self._blocks.unpack("<BB")
+        if clips > 1 or is_same > 1:
+            raise CertificateError("certificate: a tree's flags are neither 0 nor 1")
+        if not is_same:
+            self._expect(Tag.LAYOUT)
+            self._layout = tuple(self._group() for _ in range(self._blocks.number("<H")))
+        return Tree(self._layout, self._nodes(self._layout, members), bool(clips))
 
     def _nodes(self, layout: Layout, members: int) -> Iterator[Node]:
         missing = 1

@@ -132,10 +132,12 @@ class Tree:
     Attributes:
         layout: Which windows the leaves carry parameters for, each in one group.
         nodes: Depth first: a split, everything below its first child, everything below its second. Read once.
+        clips: Whether splits of values that are affine in the input clip a leaf's box before its first parameter set is used.
     """
 
     layout: tuple[WindowGroup, ...]
     nodes: Iterable[Node]
+    clips: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +149,16 @@ class CrownLemma:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowClaim:
-    """sign * z <= bound for one entry z of what an operation reads.
+    """sign * z <= bound for some entries z of what an operation reads that are one function of the image, shifted.
 
     Attributes:
-        entry: Flat in C order.
+        entries: int64 (n,), n >= 1, flat in C order.
         sign: 1 or -1.
         bound: Any double.
-        tree: Proves it; its one member is sign * z - bound, for which <= 0 suffices.
+        tree: Proves it for the first entry; its one member is sign * z - bound, for which <= 0 suffices.
     """
 
-    entry: int
+    entries: Int[np.ndarray, " n"]
     sign: int
     bound: float
     tree: Tree

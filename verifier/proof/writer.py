@@ -44,7 +44,8 @@ def write_proof(target: BufferedIOBase, statement: Statement, items: Iterable[It
             case TreeLemma():
                 blocks.add(struct.pack("<BI", Tag.LEMMA, item.operation))
                 for claim in item.claims:
-                    blocks.add(struct.pack("<BIbd", Tag.CLAIM, claim.entry, claim.sign, claim.bound))
+                    entries = claim.entries.astype("<u4").tobytes()
+                    blocks.add(struct.pack("<BbdI", Tag.CLAIM, claim.sign, claim.bound, len(claim.entries)) + entries)
                     layout = _add_tree(blocks, claim.tree, layout)
                 blocks.add(bytes([Tag.LEMMA_END]))
             case Refutation():
@@ -119,7 +120,9 @@ def _statement(statement: Statement, kind: Kind) -> bytes:
 
 
 def _add_tree(blocks: _Blocks, tree: Tree, previous: tuple[WindowGroup, ...] | None) -> tuple[WindowGroup, ...]:
-    blocks.add(bytes([Tag.SAME_LAYOUT]) if tree.layout is previous else _layout(tree.layout))
+    blocks.add(bytes([Tag.TREE, tree.clips, tree.layout is previous]))
+    if tree.layout is not previous:
+        blocks.add(_layout(tree.layout))
     for node in tree.nodes:
         blocks.add(_split(node) if isinstance(node, Split) else _leaf(node, tree.layout))
     return tree.layout

@@ -178,7 +178,9 @@ def claimed(judge: Judge, operation: int, generator: np.random.Generator) -> Tre
             # Interval bounds are never better than the default walk by more than rounding.
             loose = float(bound) + 1e-6 * max(1.0, abs(float(bound)))
             claims.append(
-                RowClaim(entry, sign, _provable(judge, operation, entry, sign, loose, nodes), Tree((), nodes))
+                RowClaim(
+                    np.array([entry]), sign, _provable(judge, operation, entry, sign, loose, nodes), Tree((), nodes)
+                )
             )
     return TreeLemma(operation, tuple(claims))
 

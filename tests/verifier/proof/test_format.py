@@ -85,7 +85,7 @@ def random_tree(generator: np.random.Generator, members: int, layout=None) -> Tr
         else:
             nodes.append(random_leaf(generator, layout, members))
             missing -= 1
-    return Tree(layout, tuple(nodes))
+    return Tree(layout, tuple(nodes), bool(generator.integers(2)))
 
 
 def random_items(generator: np.random.Generator) -> list:
@@ -98,7 +98,10 @@ def random_items(generator: np.random.Generator) -> list:
                 shared = random_layout(generator)
                 claims = tuple(
                     RowClaim(
-                        int(generator.integers(2**32)), int(generator.choice([-1, 1])), float(generator.normal()), tree
+                        generator.integers(0, 2**32, generator.integers(1, 4)),
+                        int(generator.choice([-1, 1])),
+                        float(generator.normal()),
+                        tree,
                     )
                     for tree in (random_tree(generator, 1, shared) for _ in range(generator.integers(0, 4)))
                 )
@@ -125,15 +128,20 @@ def read_all(data: bytes) -> list:
     for item in reader_of(data).items():
         match item:
             case Refutation():
-                found.append(Refutation(item.members, Tree(item.tree.layout, tuple(item.tree.nodes))))
+                found.append(Refutation(item.members, whole(item.tree)))
             case TreeLemma():
                 claims = [
-                    RowClaim(c.entry, c.sign, c.bound, Tree(c.tree.layout, tuple(c.tree.nodes))) for c in item.claims
+                    RowClaim(c.entries, c.sign, c.bound, Tree(c.tree.layout, tuple(c.tree.nodes), c.tree.clips))
+                    for c in item.claims
                 ]
                 found.append(TreeLemma(item.operation, tuple(claims)))
             case _:
                 found.append(item)
     return found
+
+
+def whole(tree: Tree) -> Tree:
+    return Tree(tree.layout, tuple(tree.nodes), tree.clips)
 
 
 def plain(value) -> object:
@@ -244,21 +252,24 @@ def refutation(*records: bytes) -> bytes:
     return head() + block(statement_record()) + block(start + b"".join(records) + bytes([Tag.END]))
 
 
-EMPTY_LAYOUT = struct.pack("<BH", Tag.LAYOUT, 0)
-ONE_WINDOW = struct.pack("<BHIBIHIHH", Tag.LAYOUT, 1, 0, 0, 1, 2, 0, 0, 1)
+TREE = bytes([Tag.TREE, 1, 0])
+EMPTY_LAYOUT = TREE + struct.pack("<BH", Tag.LAYOUT, 0)
+ONE_WINDOW = TREE + struct.pack("<BHIBIHIHH", Tag.LAYOUT, 1, 0, 0, 1, 2, 0, 0, 1)
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (refutation(), "where a layout should be"),
+        (refutation(), "wanted TREE"),
+        (refutation(TREE), "wanted LAYOUT"),
+        (refutation(bytes([Tag.TREE, 2, 0])), "neither 0 nor 1"),
         (refutation(EMPTY_LAYOUT), "END inside a tree"),
         (refutation(EMPTY_LAYOUT, bytes([Tag.LEAF, 17])), "17 parameter sets"),
         (refutation(EMPTY_LAYOUT, bytes([Tag.LEAF, 1, 8])), "8 bits"),
         (refutation(EMPTY_LAYOUT, bytes([Tag.LEAF, 0]), bytes([Tag.LEAF, 0])), "LEAF where an item"),
-        (refutation(struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 2, 0, 1)), "group is damaged"),
-        (refutation(struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 0, 0, 0)), "group is damaged"),
-        (refutation(struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 0, 2**32 - 1, 2**16 - 1)), "longer than its block"),
+        (refutation(TREE + struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 2, 0, 1)), "group is damaged"),
+        (refutation(TREE + struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 0, 0, 0)), "group is damaged"),
+        (refutation(TREE + struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 0, 2**32 - 1, 2**16 - 1)), "longer than its block"),
         (refutation(ONE_WINDOW, bytes([Tag.LEAF, 1, 16]) + struct.pack("<HI", 40000, 0)), "larger than 1"),
         (refutation(ONE_WINDOW, bytes([Tag.LEAF, 1, 32]) + struct.pack("<II", UNIT + 1, 0)), "larger than 1"),
         (refutation(ONE_WINDOW, bytes([Tag.LEAF, 1, 32]) + struct.pack("<II", 5, 2**32 - 1)), "longer than its block"),
@@ -276,7 +287,7 @@ def test_damaged_items(data: bytes, reason: str) -> None:
 
 
 def test_weights_that_exceed_one_together() -> None:
-    layout = struct.pack("<BHIBIHIHHH", Tag.LAYOUT, 1, 0, 0, 1, 3, 0, 0, 1, 2)
+    layout = TREE + struct.pack("<BHIBIHIHHH", Tag.LAYOUT, 1, 0, 0, 1, 3, 0, 0, 1, 2)
     leaf = bytes([Tag.LEAF, 1, 16]) + struct.pack("<HHI", 20000, 20000, 0)
     with pytest.raises(CertificateError, match="sum to more than 1"):
         read_all(refutation(layout, leaf))
@@ -297,7 +308,7 @@ def test_huge_claims_take_no_memory() -> None:
     axes = struct.pack("<B3I", 3, 60000, 60000, 60000)
     large = head() + block(bytes([Tag.STATEMENT, 0]) + bytes(32) + b"\0\0\0\0" + axes)
     tracemalloc.start()
-    for data in (bombs, large, refutation(struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 0, 2**32 - 1, 2**16 - 1))):
+    for data in (bombs, large, refutation(TREE + struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 0, 2**32 - 1, 2**16 - 1))):
         with pytest.raises(CertificateError):
             read_all(data)
     _, peak = tracemalloc.get_traced_memory()

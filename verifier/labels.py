@@ -20,9 +20,10 @@ from verifier.verify.falsifier import Falsifier
 from verifier.verify.investigation import Investigation
 from verifier.verify.options import VerifyOptions
 from verifier.verify.outcome import Outcome
-from verifier.verify.plan import Plan, plan_for
+from verifier.verify.plan import ExploreAll, Plan, plan_for
 from verifier.verify.territory import Territory
 
+_TOGETHER_SHARE, _TOGETHER_SECONDS = 0.25, 20.0
 _WORTH_RETRYING = 1.5
 _LEAST_SHARE = 0.01
 
@@ -87,9 +88,10 @@ def classify_labels(
     """Classifies every label over the region.
 
     A label in the clean top k is asked whether it stays in, any other whether it stays out; where the clean image ties, or its
-    ranking does not replay, both are asked. The region is analysed once, and every image tried for one label counts for all. The
-    first pass (attack and bounds) has half of the time, MILP the rest; within a pass each open label gets an equal share of what
-    is left. A label that time runs out on is UNDECIDED, never BOTH.
+    ranking does not replay, both are asked. The region is analysed once, and every image tried for one label counts for all. What
+    bounds and attack leave open is searched together, both directions in one tree and one batch; then the open questions get
+    equal shares of the time that is left. A label that time runs out on is UNDECIDED, never BOTH. KeyboardInterrupt (Ctrl-C) ends
+    it with what is known so far.
 
     Args:
         network: The network.
@@ -113,7 +115,10 @@ def classify_labels(
     engines = plan if plan is not None else plan_for(options if options is not None else VerifyOptions())
     started = time.monotonic()
     run = _Classification(Territory(network, region), clean, k, engines, falsifier, on_result)
-    run.classify(deadline if deadline is not None else Deadline())
+    try:
+        run.classify(deadline if deadline is not None else Deadline())
+    except KeyboardInterrupt:
+        run.interrupt()
     results = tuple(label.result() for label in run.labels)
     return LabelClassification(k, results, time.monotonic() - started, run.territory.unstable_units)
 
@@ -205,13 +210,44 @@ class _Classification:
         if self._open() and not first.has_expired:
             # Before the passes, so that the first label's share does not limit what all labels need.
             self.territory.analyse(self._plan.analysis, first)
-        self._pass(lambda question, limit: question.first_pass(starts, limit), first)
+        together = self._plan.explore_all
+        looks = together is None
+        self._pass(lambda question, limit: question.first_pass(starts, limit, looks=looks), first)
+        if together is not None:
+            share = min(_TOGETHER_SECONDS, _TOGETHER_SHARE * deadline.remaining())
+            self._search_together(together, deadline.within(share))
         if self._open() and self._plan.tighten is not None and not deadline.has_expired:
             self.territory.tighten(self._plan.tighten, deadline)
         self._solve(deadline)
         self._share()
         for label in self.labels:
             self._report(label)
+
+    def interrupt(self) -> None:
+        """Notes that the user stopped the run, and reports what is known."""
+        for question in self._open():
+            question.interrupt()
+        for label in self.labels:
+            self._report(label)
+
+    def _search_together(self, explore_all: ExploreAll, deadline: Deadline) -> None:
+        """One search of all open questions."""
+        pending, bounds = self._open(), self.territory.bounds
+        if not pending or bounds is None or deadline.has_expired:
+            return
+        started = time.monotonic()
+        found = explore_all(
+            bounds,
+            [question.goal() for question in pending],
+            on_candidates=lambda number, points: pending[number].try_candidates(points),
+            deadline=deadline,
+        )
+        seconds = (time.monotonic() - started) / len(pending)
+        for question, outcome in zip(pending, found, strict=True):
+            question.take_search(outcome, f"{len(pending)} questions at once", seconds, deadline)
+        self._share()
+        if any(outcome.is_interrupted for outcome in found):
+            raise KeyboardInterrupt
 
     def _solve(self, deadline: Deadline) -> None:
         """MILP on what is open, again while a label that ran out of time can get clearly more than before."""

@@ -12,6 +12,7 @@ from aureole.questions import Region, as_usage, build_region
 from aureole.text_report import Row, fields, labels_table, network_text, ranking, trusted_texts
 from verifier.labels import LabelClassification, LabelResult, LabelState
 from verifier.property import check_k
+from verifier.verdict import Unknown, UnknownReason
 from verifier.verify import Outcome
 
 
@@ -25,7 +26,9 @@ def run(network_name: str, image_name: str, k: int, region_words: RegionWords, o
         with keeping_contradictions(options.out):
             classification = classify_with_progress(subject, region, k, options)
     is_decided = all(result.state is not LabelState.UNDECIDED for result in classification.results)
-    code = ExitCode.ROBUST if is_decided else ExitCode.UNDECIDED
+    verdicts = [outcome.verdict for outcome in outcomes_of(classification)]
+    was_stopped = any(isinstance(v, Unknown) and v.reason is UnknownReason.INTERRUPTED for v in verdicts)
+    code = ExitCode.ROBUST if is_decided else ExitCode.INTERRUPTED if was_stopped else ExitCode.UNDECIDED
     if options.as_json:
         content = {
             "schema": LABELS_SCHEMA,

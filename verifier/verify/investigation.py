@@ -15,7 +15,7 @@ from verifier.deadline import Deadline
 from verifier.errors import ContradictionError
 from verifier.milp import MilpOutcome, MilpStatus
 from verifier.query import Query
-from verifier.search import Cover, Frontier, SearchOutcome, SearchStatus
+from verifier.search import Cover, Frontier, Goal, SearchOutcome, SearchStatus
 from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
 from verifier.verify.case import Case
 from verifier.verify.falsifier import Falsifier, PersistentFalsifier
@@ -82,10 +82,11 @@ class Investigation:
         """
         self._case.look()
 
-    def first_pass(self, starts: Float[np.ndarray, "n ..."], deadline: Deadline) -> None:
-        """Cheap points, the cheapest bound, attack, tighter bounds, and a first look of the search; stops once settled.
+    def first_pass(self, starts: Float[np.ndarray, "n ..."], deadline: Deadline, *, looks: bool = True) -> None:
+        """Cheap points, the cheapest bound, attack, tighter bounds and, if it `looks`, a first look of the search.
 
-        Tighter bounds come before the attack where the cheap bound is nearer to 0 than the best margin: a proof is likelier then.
+        Stops once settled. Tighter bounds come before the attack where the cheap bound is nearer to 0 than the best margin: a proof
+        is likelier then.
         """
         self._try_points(starts, deadline)
         for engine in self._plan.proofs[:1]:
@@ -96,7 +97,7 @@ class Investigation:
         self._sharpen(deadline)
         for engine in self._plan.proofs[1:]:
             self._bound(engine, deadline)
-        if self._plan.explore is not None:
+        if self._plan.explore is not None and looks:
             self._search(self._plan.explore, _share(deadline, _FIRST_LOOK_SHARE, _FIRST_LOOK_SECONDS), "a first look")
         if is_proof_likelier:
             self._attack(self._starts(starts), deadline)
@@ -134,6 +135,19 @@ class Investigation:
         if explore is not None and decide is not None:
             self._search(explore, deadline, f"{size}: the solver gave up")
 
+    def goal(self) -> Goal:
+        """The question as a search takes it, with where an earlier search stopped."""
+        return Goal(self.query.property, self._open_subsets(), self._search_start())
+
+    def take_search(self, found: SearchOutcome, why: str, seconds: float, deadline: Deadline) -> None:
+        """Adopts what a search of this question and others found; `seconds` is this question's share of its time."""
+        if self.verdict is not None and found.status is not SearchStatus.REFUTED:
+            return
+        self._remember(found)
+        self._after_search(found, deadline)
+        detail = f"{why}: {found.status.value}; {found.detail}"
+        self._stages.append(Stage("search", seconds, self._case.best_bound, detail))
+
     def _search(self, explore: Explore, deadline: Deadline, why: str) -> None:
         # What cut earlier stages short was their share of the time, or the limit, which the next lines ask for again.
         self._was_cut_short = False
@@ -145,7 +159,7 @@ class Investigation:
                 region,
                 self.query.property,
                 self._open_subsets(),
-                on_candidates=self._try_candidates,
+                on_candidates=self.try_candidates,
                 deadline=deadline,
                 start=self._search_start(),
             )
@@ -331,7 +345,7 @@ class Investigation:
 
     # The complete engines.
 
-    def _try_candidates(self, points: Float[np.ndarray, "n inputs"]) -> bool:
+    def try_candidates(self, points: Float[np.ndarray, "n inputs"]) -> bool:
         """Whether one of the search's points is a counterexample that replays."""
         self._territory.evidence.offer_near(points.reshape(-1, *self.query.region.shape), "branch and bound")
         self.look()

@@ -12,7 +12,7 @@ from verifier.bounds.engine import BoundEngine, OwnEngine
 from verifier.deadline import Deadline
 from verifier.milp import MilpOptions, MilpOutcome, decide, tighten_region
 from verifier.property import Property
-from verifier.search import Cover, Frontier, SearchOutcome, search
+from verifier.search import Cover, Frontier, Goal, SearchOptions, SearchOutcome, search, search_all
 from verifier.verify.options import EngineChoice, VerifyOptions
 
 FIRST_PASS_SHARE = 0.5
@@ -59,6 +59,21 @@ class Explore(Protocol):
         """
 
 
+@runtime_checkable
+class ExploreAll(Protocol):
+    """Branch and bound over many questions on one region at once: `verifier.search.search_all` with its options fixed."""
+
+    def __call__(
+        self,
+        region: RegionBounds,
+        goals: Sequence[Goal],
+        *,
+        on_candidates: Callable[[int, Float[np.ndarray, "n inputs"]], bool],
+        deadline: Deadline,
+    ) -> list[SearchOutcome]:
+        """One outcome per goal, in their order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Engines by role.
@@ -68,7 +83,8 @@ class Plan:
         proofs: Bound the property, the cheapest first.
         decide: The solver, complete, if the run may use it.
         tighten: Narrows a region's bounds before the solver or a long search runs, once for all queries on the region.
-        sharpen: The same, quick enough to come before the property is bounded a second time.
+        explore_all: The same search for many questions on one region.
+        sharpen: As `tighten`, quick enough to come before the property is bounded a second time.
         explore: The branch and bound, complete, if the run may use it.
     """
 
@@ -78,6 +94,7 @@ class Plan:
     tighten: Tighten | None = None
     explore: Explore | None = None
     sharpen: Tighten | None = None
+    explore_all: ExploreAll | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -99,10 +116,20 @@ def plan_for(options: VerifyOptions) -> Plan:
         # Where there is a search, its first rows are the alpha-CROWN bounds, on what CROWN's bounds leave undecided alone.
         case EngineChoice.AUTO:
             engines = _own_engines(options)
-            return Plan(engines[0], engines[:1], _milp(options), _tightened, _search(options), tightened_region)
+            return Plan(
+                engines[0],
+                engines[:1],
+                _milp(options),
+                _tightened,
+                _search(options),
+                tightened_region,
+                _search_all(options),
+            )
         case EngineChoice.SEARCH:
             engines = _own_engines(options)
-            return Plan(engines[0], engines[:1], None, _tightened, _search(options), tightened_region)
+            return Plan(
+                engines[0], engines[:1], None, _tightened, _search(options), tightened_region, _search_all(options)
+            )
         case EngineChoice.BOUNDS:
             engines = _own_engines(options)
             is_asked = options.bounds.method is BoundMethod.ALPHA_CROWN
@@ -124,8 +151,26 @@ def _tightened(region: RegionBounds, deadline: Deadline) -> RegionBounds:
     return tighten_region(region, deadline.within(_PROGRAMS_SECONDS), left_out=solved)
 
 
+def _search_options(options: VerifyOptions) -> SearchOptions:
+    return replace(options.search, solver=options.solver) if options.solver != "auto" else options.search
+
+
+def _search_all(options: VerifyOptions) -> ExploreAll:
+    def run(
+        region: RegionBounds,
+        goals: Sequence[Goal],
+        *,
+        on_candidates: Callable[[int, Float[np.ndarray, "n inputs"]], bool],
+        deadline: Deadline,
+    ) -> list[SearchOutcome]:
+        settings = _search_options(options)
+        return search_all(region, goals, options=settings, on_candidates=on_candidates, deadline=deadline)
+
+    return run
+
+
 def _search(options: VerifyOptions) -> Explore:
-    settings = replace(options.search, solver=options.solver) if options.solver != "auto" else options.search
+    settings = _search_options(options)
 
     def run(
         region: RegionBounds,

@@ -17,6 +17,7 @@ from verifier.labels import LabelState, classify_labels
 from verifier.milp import MilpOutcome, MilpStatus
 from verifier.property import stays_in_top_k, stays_out_of_top_k
 from verifier.region import Box
+from verifier.search import search, search_all
 from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
 from verifier.verify import EngineChoice, Plan, VerifyOptions
 
@@ -310,3 +311,75 @@ def test_refuses_images_that_do_not_fit():
         classify_labels(NETWORK, np.zeros((1, 2, 1)), region, 2)
     with pytest.raises(InputError, match="NaN"):
         classify_labels(NETWORK, image(math.nan, 0.0), region, 2)
+
+
+# ---- one search for all labels ----------------------------------------------------------------------------------------------
+
+
+def together(calls, answer=search_all):
+    """A plan whose bounds decide little, so that the common search has work, and which remembers what that search was asked."""
+
+    def explore_all(region, goals, *, on_candidates, deadline):
+        calls.append([goal.property.name for goal in goals])
+        return answer(region, goals, on_candidates=on_candidates, deadline=deadline)
+
+    def explore(region, goal, open_subsets, *, on_candidates, deadline, start):
+        calls.append("alone")
+        return search(region, goal, open_subsets, on_candidates=on_candidates, deadline=deadline, start=start)
+
+    return Plan(INTERVAL, (), None, None, explore, explore_all=explore_all)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("k", [1, 2])
+def test_labels_searched_together_agree_with_the_exact_suprema(seed, k, monkeypatch):
+    monkeypatch.setattr("verifier.verify.evidence.Evidence.climb_linearly", lambda self, goal, starts: starts[:0])
+    network = random_dense_network(seed, hidden=5)
+    region = random_box(network, seed)
+    clean = check.inside_box_float32(region, region.centre).astype(np.float64)
+    calls = []
+    found = classify_labels(network, clean, region, k, plan=together(calls))
+    assert len(calls[0]) >= 1
+    for result in found.results:
+        leaves = exact_supremum(network, stays_in_top_k(result.label, k, 4), region)
+        enters = exact_supremum(network, stays_out_of_top_k(result.label, k, 4), region)
+        expected = {
+            LabelState.ALWAYS_IN: leaves < 1e-9,
+            LabelState.ALWAYS_OUT: enters < 1e-9,
+            LabelState.BOTH: min(leaves, enters) > -1e-9,
+            LabelState.UNDECIDED: min(abs(leaves), abs(enters)) < 1e-4,
+        }
+        assert expected[result.state]
+
+
+def test_both_directions_are_searched_at_once_and_nothing_after_that():
+    network, calls = random_dense_network(3, hidden=5), []
+    region = random_box(network, 3)
+    clean = check.inside_box_float32(region, region.centre).astype(np.float64)
+    found = classify_labels(network, clean, region, 2, plan=together(calls))
+    assert LabelState.UNDECIDED not in states(found)
+    assert "alone" not in calls
+    assert len(calls) == 1
+
+
+def test_an_interrupt_answers_with_what_is_known():
+    def interrupted(region, goals, *, on_candidates, deadline):
+        raise KeyboardInterrupt
+
+    network = random_dense_network(3, hidden=5)
+    region = random_box(network, 3)
+    clean = check.inside_box_float32(region, region.centre).astype(np.float64)
+    seen = []
+    found = classify_labels(
+        network, clean, region, 2, plan=together([], interrupted), on_result=lambda r: seen.append(r.label)
+    )
+    assert sorted(seen) == [0, 1, 2, 3]
+    unsettled = [result for result in found.results if result.state is LabelState.UNDECIDED]
+    assert unsettled
+    reasons = {
+        outcome.verdict.reason
+        for result in unsettled
+        for outcome in (result.stays_in, result.stays_out)
+        if outcome is not None and isinstance(outcome.verdict, Unknown)
+    }
+    assert reasons == {UnknownReason.INTERRUPTED}

@@ -53,7 +53,7 @@ def planes_of(
 ) -> Planes:
     """The planes for given parameters, the default ones where there are none.
 
-    A window whose K has one alternative is that alternative, whatever the parameters.
+    Above, a window whose K has one alternative is that alternative, whatever the fraction.
 
     Args:
         lower: Bounds of the alternatives, -inf in the padding.
@@ -85,8 +85,8 @@ def planes_of(
     rounding = gamma(2 * len(above) + 8) * (np.abs(threshold) + size.sum(axis=0)) * INFLATION
     below = _default_below(low, high, kept)
     if weights is not None:
-        below = np.where(np.isnan(weights[0]) | (count == 1), below, weights)
-    # One alternative left: y is exactly that one.
+        below = np.where(np.isnan(weights[0]), below, weights)
+    # One alternative left: y is that one.
     single = (count == 1) & kept
     above = np.where(count == 1, single, above)
     constant = np.where(count == 1, 0.0, constant + rounding)

@@ -77,7 +77,8 @@ class Run:
         self._deadline, self._reports = deadline, reports
         self._slack = SAFETY_SLACK * skeleton.scale
         layout = Layout.of(skeleton, max(state.count for state in states))
-        self._most_rows = min(2 * options.batch, rows_in(0.5 * options.memory_bytes, skeleton, layout))
+        memory = 0.5 * options.memory_bytes / (1.5 if skeleton is not exact else 1.0)
+        self._most_rows = min(2 * options.batch, rows_in(memory, skeleton, layout))
         first = first_amount(layout)
         self._branching = Pace(first, max(1, self._most_rows // 2))
         self._bounding = Pace(first, self._most_rows)
@@ -256,7 +257,7 @@ class Run:
             threshold=-self._slack,
             must_stop=lambda: self._deadline.has_expired,
         )
-        bounds = self._derived_again(part, rows, found.parameters)
+        bounds = found.bounds if self._skeleton is self._exact else self._derived_again(part, found.parameters)
         starts = packed(rows, part, found.parameters)
         self._bounding.took(began, len(part), descent.iterations + 1.0)
         for subproblem, bound, start in zip(part, bounds.tolist(), starts, strict=True):
@@ -268,15 +269,9 @@ class Run:
         points = torch.cat([found.means[:, is_open], found.corners[:, is_open]], dim=1)
         self._candidates.offer(points, rows.members[:, is_open].repeat(1, 2))
 
-    def _derived_again(self, part: list[Subproblem], rows: Rows, parameters: Tensor) -> Tensor:
-        """The bounds that parameters give in float64.
-
-        Soundness: what counts as a bound is derived here, over boxes that planes with these parameters clip, and not on the way of
-        an optimisation, which may clip by planes whose parameters were out of their range when rows are dropped.
-        """
-        if self._skeleton is not self._exact:
-            rows = rows_of(self._exact, self._block, part)
-        return bounds_at(rows, parameters.to(self._exact.lower, copy=True))
+    def _derived_again(self, part: list[Subproblem], parameters: Tensor) -> Tensor:
+        """The bounds that parameters found in lower precision give in float64."""
+        return bounds_at(rows_of(self._exact, self._block, part), parameters.to(self._exact.lower))
 
     def _is_refuted(self, subproblem: Subproblem) -> bool:
         """Whether its bound refutes a subproblem; NaN never does."""

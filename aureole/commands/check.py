@@ -77,7 +77,7 @@ def _evidence(report: CheckReport) -> list[tuple[str, str]]:
     if report.covers_float32:
         about += ", and the scores of float32 inference in any order of summation"
     return [
-        ("checked", f"{counts}; the largest bound is {report.largest_bound:.6g}, rounding included"),
+        ("checked", f"{counts}, the closest by {-report.largest_bound:.3g} with all rounding included"),
         ("speaks about", about),
         ("trusted", "nothing"),
     ]

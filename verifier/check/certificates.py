@@ -28,7 +28,8 @@ class CheckReport:
         statement: What it states, or None if that could not be read.
         covers_float32: Whether the proof was asked to cover float32 inference too.
         lemmas, refutations, leaves: How many were accepted.
-        largest_bound: Of a refutation's leaf; -inf if there is none. For a counterexample the rigorous lower bound of its margin.
+        largest_bound: The number nearest to 0 by which a refutation's leaf was closed, -inf if there is none; how little room is
+            left, not a bound of the margin. For a counterexample the rigorous lower bound of its margin.
         reason: Why it was rejected; "" if it was not.
         seconds: Spent, reading included, the network's excluded.
     """

@@ -199,10 +199,14 @@ class CertificateReader:
         sha256, tool, name = blocks.take(32).hex(), self._text(), self._text()
         shape = tuple(blocks.array("<u4", blocks.byte()).tolist())
         size = math.prod(shape)
-        if len(shape) > MOST_AXES:
-            raise CertificateError(f"certificate: images with {len(shape)} axes, at most {MOST_AXES} are allowed")
+        if len(shape) > MOST_AXES or not size:
+            raise CertificateError(
+                f"certificate: images of shape {shape[:MOST_AXES]}, wanted at most {MOST_AXES} axes, none empty"
+            )
         lower, upper = (blocks.array("<f8", size).reshape(shape) for _ in range(2))
         forms, labels, count = blocks.unpack("<III")
+        if not forms or not labels:
+            raise CertificateError("certificate: a property without forms or labels")
         coefficients = blocks.array("<f8", forms * labels).reshape(forms, labels)
         offsets = blocks.array("<f8", forms)
         try:

@@ -54,7 +54,7 @@ def tiny_example(seed: int, count: int) -> tuple[Network, Statement, tuple[Item,
     return network, about, tuple(items), to_bytes(about, items)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_proofs_of_random_networks_are_accepted(seed: int) -> None:
     network = random_network(seed, blocks=5)

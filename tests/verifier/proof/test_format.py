@@ -306,9 +306,17 @@ def test_huge_claims_take_no_memory() -> None:
     bomb = zlib.compress(bytes(MOST_BLOCK))
     bombs = head() + b"".join(block(bomb, code=1, size=1000) for _ in range(5))
     axes = struct.pack("<B3I", 3, 60000, 60000, 60000)
+    empty = head() + block(bytes([Tag.STATEMENT, 0]) + bytes(36) + struct.pack("<B3I", 3, 0, 2**32 - 1, 2**32 - 1))
+    formless = bytes([Tag.STATEMENT, 0]) + bytes(36) + struct.pack("<BIddIII", 1, 1, 0.0, 0.0, 0, 2**32 - 1, 1)
     large = head() + block(bytes([Tag.STATEMENT, 0]) + bytes(32) + b"\0\0\0\0" + axes)
     tracemalloc.start()
-    for data in (bombs, large, refutation(TREE + struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 0, 2**32 - 1, 2**16 - 1))):
+    for data in (
+        bombs,
+        large,
+        empty,
+        head() + block(formless),
+        refutation(TREE + struct.pack("<BHIBIH", Tag.LAYOUT, 1, 0, 0, 2**32 - 1, 2**16 - 1)),
+    ):
         with pytest.raises(CertificateError):
             read_all(data)
     _, peak = tracemalloc.get_traced_memory()

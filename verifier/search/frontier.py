@@ -143,6 +143,7 @@ class Frontier:
         refuted_bound: The largest bound of a refuted part, -inf if there is none.
         trusted: What the refutations take on trust.
         layout: The fingerprint of the windows that parameters in `parts` belong to.
+        inside: The fingerprint of the bounds inside the network that the parts' own bounds were computed with.
         cover: The trees, good for other regions and properties.
     """
 
@@ -152,6 +153,7 @@ class Frontier:
     refuted_bound: float
     trusted: tuple[TrustedClaim, ...]
     layout: str
+    inside: str
     cover: Cover
 
     @property

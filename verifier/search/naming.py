@@ -18,6 +18,7 @@ class Naming:
 
     Attributes:
         layout: A fingerprint of the windows and their alternatives: equal ones have the same splits and parameters.
+        inside: One of these and their bounds.
     """
 
     def __init__(self, region: RegionBounds, skeleton: Skeleton) -> None:
@@ -36,6 +37,8 @@ class Naming:
                 for stage, positions in zip(skeleton.stages, self._positions, strict=True)
             ]
         )
+        bounds = [[stage.lower.cpu().numpy(), stage.upper.cpu().numpy()] for stage in skeleton.stages]
+        self.inside = digest([self.layout, bounds])
 
     def names(self, splits: Iterable[Split]) -> NamedSplits:
         """The splits in the network's terms."""

@@ -37,7 +37,7 @@ def _first_frontier(region: RegionBounds, network: str, goal: Goal) -> Frontier:
         parts = [OpenPart((), tuple(range(len(goal.property.offsets))), (), np.inf)]
     else:
         parts = [OpenPart(subset, (), (), np.inf) for subset in subsets]
-    return Frontier(question, subsets, tuple(parts), -np.inf, (), "", Cover(network, ()))
+    return Frontier(question, subsets, tuple(parts), -np.inf, (), "", "", Cover(network, ()))
 
 
 class GoalState:
@@ -76,6 +76,8 @@ class GoalState:
 
     def _opened(self, start: Frontier, planted: list[list[Node]], device: torch.device) -> Iterable[Subproblem]:
         is_same_layout = start.layout == self._naming.layout
+        # With other bounds inside the network, mostly narrower ones, a part may be refuted before it is branched.
+        are_bounds_same = start.inside == self._naming.inside
         for part in start.parts:
             splits = self._naming.splits(part.splits)
             if splits is None:
@@ -84,8 +86,9 @@ class GoalState:
             if is_same_layout and part.start is not None:
                 parameters = torch.tensor(np.array(part.start), device=device)
             leaf = None if part.leaf is None else planted[part.leaf[0]][part.leaf[1]]
+            is_bounded = part.is_bounded and are_bounds_same
             yield Subproblem(
-                part.members, part.rest, splits, part.bound, part.is_bounded, parameters, leaf, None, self.number
+                part.members, part.rest, splits, part.bound, is_bounded, parameters, leaf, None, self.number
             )
 
     @property
@@ -143,4 +146,5 @@ class GoalState:
         )
         start = self._start
         trusted = (TrustedClaim.MIP_SOLVER_STATUS,) if self.trusts_solver else ()
-        return Frontier(start.question, start.subsets, parts, self.refuted_bound, trusted, self._naming.layout, cover)
+        layout, inside = self._naming.layout, self._naming.inside
+        return Frontier(start.question, start.subsets, parts, self.refuted_bound, trusted, layout, inside, cover)

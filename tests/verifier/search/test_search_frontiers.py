@@ -2,7 +2,7 @@
 
 import importlib
 import pickle
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -374,6 +374,27 @@ def test_resuming_with_narrower_bounds_gives_the_same_verdict(seed):
                 break
             start = found.frontier
         assert found.status is wanted
+
+
+def test_narrower_bounds_are_tried_on_open_parts_before_they_are_split():
+    at_once = 0
+    for seed, shift in product(range(20), (-0.05, -0.2)):
+        canonical, region, goal = tiny_case(seed, shift)
+        centre, radius = 0.5 * (region.lower + region.upper), 0.5 * (region.upper - region.lower)
+        bounds = region_around(canonical, centre, radius, BoundMethod.CROWN)
+        narrower = type(region)(canonical, region.lower, region.upper, bounds.node_bounds, bounds.unstable_units)
+        frontier = run((canonical, region, goal), stop=interrupt_after(3)).frontier
+        if not any(part.is_bounded for part in frontier.parts):
+            continue
+        found = run((canonical, narrower, goal), start=frontier)
+        assert found.status is SearchStatus.REFUTED
+        assert found.nodes_explored >= len(frontier.parts)
+        at_once += found.nodes_explored == len(frontier.parts)
+        unchanged = run((canonical, region, goal), start=frontier, stop=interrupt_after(0))
+        assert sum(part.is_bounded for part in unchanged.frontier.parts) == sum(
+            part.is_bounded for part in frontier.parts
+        )
+    assert at_once
 
 
 def test_a_frontier_resumes_no_other_question():

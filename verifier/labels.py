@@ -15,6 +15,7 @@ from verifier.network import Network
 from verifier.property import check_k, stays_in_top_k, stays_out_of_top_k
 from verifier.query import Query
 from verifier.region import Box, check_image
+from verifier.search import SearchOutcome
 from verifier.verdict import Robust, Vulnerable
 from verifier.verify.falsifier import Falsifier
 from verifier.verify.investigation import Investigation
@@ -236,16 +237,24 @@ class _Classification:
         if not pending or bounds is None or deadline.has_expired:
             return
         started = time.monotonic()
+        taken: set[int] = set()
+
+        def take(number: int, outcome: SearchOutcome) -> None:
+            seconds = (time.monotonic() - started) / len(pending)
+            pending[number].take_search(outcome, f"{len(pending)} questions at once", seconds, deadline)
+            taken.add(number)
+            self._share()
+
         found = explore_all(
             bounds,
             [question.goal() for question in pending],
             on_candidates=lambda number, points: pending[number].try_candidates(points),
+            on_settled=take,
             deadline=deadline,
         )
-        seconds = (time.monotonic() - started) / len(pending)
-        for question, outcome in zip(pending, found, strict=True):
-            question.take_search(outcome, f"{len(pending)} questions at once", seconds, deadline)
-        self._share()
+        for number, outcome in enumerate(found):
+            if number not in taken:
+                take(number, outcome)
         if any(outcome.is_interrupted for outcome in found):
             raise KeyboardInterrupt
 

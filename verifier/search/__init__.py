@@ -3,6 +3,7 @@
 from verifier.search.frontier import Cover, Frontier
 from verifier.search.goals import Goal
 from verifier.search.options import Descent, SearchOptions, SearchOutcome, SearchProgress, SearchStatus
+from verifier.search.run import OnSettled
 from verifier.search.search import search, search_all
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Descent",
     "Frontier",
     "Goal",
+    "OnSettled",
     "SearchOptions",
     "SearchOutcome",
     "SearchProgress",

@@ -12,7 +12,7 @@ from verifier.bounds.engine import BoundEngine, OwnEngine
 from verifier.deadline import Deadline
 from verifier.milp import MilpOptions, MilpOutcome, decide, tighten_region
 from verifier.property import Property
-from verifier.search import Cover, Frontier, Goal, SearchOptions, SearchOutcome, search, search_all
+from verifier.search import Cover, Frontier, Goal, OnSettled, SearchOptions, SearchOutcome, search, search_all
 from verifier.verify.options import EngineChoice, VerifyOptions
 
 FIRST_PASS_SHARE = 0.5
@@ -69,9 +69,10 @@ class ExploreAll(Protocol):
         goals: Sequence[Goal],
         *,
         on_candidates: Callable[[int, Float[np.ndarray, "n inputs"]], bool],
+        on_settled: OnSettled,
         deadline: Deadline,
     ) -> list[SearchOutcome]:
-        """One outcome per goal, in their order."""
+        """One outcome per goal, in their order; `on_settled` hears of a goal as soon as it is refuted or a violation accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +162,17 @@ def _search_all(options: VerifyOptions) -> ExploreAll:
         goals: Sequence[Goal],
         *,
         on_candidates: Callable[[int, Float[np.ndarray, "n inputs"]], bool],
+        on_settled: OnSettled,
         deadline: Deadline,
     ) -> list[SearchOutcome]:
-        settings = _search_options(options)
-        return search_all(region, goals, options=settings, on_candidates=on_candidates, deadline=deadline)
+        return search_all(
+            region,
+            goals,
+            options=_search_options(options),
+            on_candidates=on_candidates,
+            on_settled=on_settled,
+            deadline=deadline,
+        )
 
     return run
 

@@ -319,9 +319,9 @@ def test_refuses_images_that_do_not_fit():
 def together(calls, answer=search_all):
     """A plan whose bounds decide little, so that the common search has work, and which remembers what that search was asked."""
 
-    def explore_all(region, goals, *, on_candidates, deadline):
+    def explore_all(region, goals, **how):
         calls.append([goal.property.name for goal in goals])
-        return answer(region, goals, on_candidates=on_candidates, deadline=deadline)
+        return answer(region, goals, **how)
 
     def explore(region, goal, open_subsets, *, on_candidates, deadline, start):
         calls.append("alone")
@@ -363,7 +363,7 @@ def test_both_directions_are_searched_at_once_and_nothing_after_that():
 
 
 def test_an_interrupt_answers_with_what_is_known():
-    def interrupted(region, goals, *, on_candidates, deadline):
+    def interrupted(region, goals, **how):
         raise KeyboardInterrupt
 
     network = random_dense_network(3, hidden=5)
@@ -383,3 +383,24 @@ def test_an_interrupt_answers_with_what_is_known():
         if outcome is not None and isinstance(outcome.verdict, Unknown)
     }
     assert reasons == {UnknownReason.INTERRUPTED}
+
+
+def test_a_label_is_reported_while_the_others_are_still_searched():
+    network = random_dense_network(3, hidden=5)
+    region = random_box(network, 3)
+    clean = check.inside_box_float32(region, region.centre).astype(np.float64)
+    reported, at_settling = [], []
+
+    def watched(region, goals, *, on_settled, **how):
+        def settled(number, outcome):
+            on_settled(number, outcome)
+            at_settling.append(len(reported))
+
+        return search_all(region, goals, on_settled=settled, **how)
+
+    calls = []
+    classify_labels(
+        network, clean, region, 2, plan=together(calls, watched), on_result=lambda r: reported.append(r.label)
+    )
+    assert len(at_settling) == len(calls[0]) > 1
+    assert at_settling[0] < at_settling[-1] == len(reported)

@@ -34,7 +34,9 @@ class UnknownReason(Enum):
     """Why a query stayed open; the text is the diagnosis that reports print."""
 
     TIME_LIMIT = "the time limit was reached; give --timeout more seconds, or another engine or solver"
-    INTERRUPTED = "interrupted; the bound is what was proved until then, and the same command with more time goes further"
+    INTERRUPTED = (
+        "interrupted; the bound is what was proved until then, and the same command with more time goes further"
+    )
     INCOMPLETE = "the chosen engine cannot decide this query; use --engine auto or milp"
     NOT_REPLAYED = "a violation was found but not confirmed strictly in exact arithmetic and ONNX Runtime: a near tie"
     TIE = "the margin's supremum lies within rounding of 0: neither a strict proof nor a strict counterexample exists here"

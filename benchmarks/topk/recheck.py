@@ -120,6 +120,7 @@ def attack(task: AttackTask) -> Record:
             margin = max(margin, reached)
             violation = image if reached >= 0 else violation
         made += min(_ROUNDS_A_CALL, rounds - made)
+    if margin == -math.inf:
         # Nothing was attacked, which must not pass for a claim that withstood an attack.
         raise RuntimeError("the attack returned no image inside the region")
     return {

@@ -98,6 +98,34 @@ def test_names_are_the_networks_own(seed, method):
                 assert naming.splits((named,)) == (split,)
 
 
+@given(st.integers(0, 39), st.integers(0, 2**31), st.sampled_from([0.05, 0.15, 0.3]))
+@settings(max_examples=60)
+def test_proposed_splits_divide_their_part_or_name_its_side(seed, choice, radius):
+    canonical = tiny_network(seed)
+    generator = np.random.default_rng(choice)
+    region = region_around(canonical, generator.uniform(0.2, 0.8, canonical.input_size), radius)
+    naming = Naming(region, skeleton_of(region, ANYTHING))
+    for leaf in random_tree(canonical, generator, 6).leaves():
+        part, named = naming.splits(leaf), random_split(canonical, generator)
+        if part is None:
+            continue
+        found = naming.proposed(part, named)
+        halves = [naming.splits((*leaf, side)) for side in (named, named.opposite)]
+        on_side = halves[0 if named.wins else 1], halves[1 if named.wins else 0]
+        if isinstance(found, Split):
+            sides = [naming.splits((*leaf, *naming.names([side]))) for side in (found, found.opposite)]
+            assert found.wins
+            assert tuple(map(_as_set, sides)) == tuple(map(_as_set, on_side))
+            assert None not in sides
+        else:
+            assert on_side[1 if found else 0] is None
+            assert _as_set(on_side[0 if found else 1]) == _as_set(part)
+
+
+def _as_set(part):
+    return None if part is None else frozenset(part)
+
+
 # Covers.
 
 

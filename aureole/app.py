@@ -185,11 +185,12 @@ def check(
     float32: Annotated[
         bool, typer.Option("--float32", help="Accept only a proof that covers float32 inference in any order.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Does a certificate prove what it states? Exit code 0: an accepted proof; 1: a counterexample; 2: rejected."""
     from aureole.commands import check as command
 
-    return command.run(certificate, network, covers_float32=float32)
+    return command.run(certificate, network, covers_float32=float32, as_json=as_json)
 
 
 @app.command()

@@ -1,20 +1,18 @@
 """Answers as JSON objects, described in docs/json.md and by the schemas beside this file; versioned by "schema"."""
 
-import json
-import math
 from typing import Any, assert_never
 
 import numpy as np
 
 from aureole.counterexample_files import SavedCounterexample, scores_object
 from aureole.exits import ExitCode
+from aureole.json_parts import finite
 from aureole.layers_file import layers_object
 from aureole.options import PropertyKind, PropertyWords
 from aureole.questions import Region, top_labels
 from synth.result import GrowResult
 from verifier.certificate import Certificate
 from verifier.labels import LabelClassification, LabelResult
-from verifier.network import Network
 from verifier.property import Property
 from verifier.verdict import Counterexample, Robust, Unknown, UnknownReason, Verdict, Vulnerable
 from verifier.verify import Outcome, Statistics
@@ -22,11 +20,6 @@ from verifier.verify import Outcome, Statistics
 VERDICT_SCHEMA = "aureole/verdict/1"
 LABELS_SCHEMA = "aureole/labels/1"
 GROW_SCHEMA = "aureole/grow/1"
-
-
-def to_text(content: dict[str, Any]) -> str:
-    """The object as JSON with a final newline; infinities and NaN are an error, never invalid JSON."""
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def verdict_name(verdict: Verdict) -> str:
@@ -55,22 +48,6 @@ def verdict_code(verdict: Verdict) -> ExitCode:
             return ExitCode.UNDECIDED
         case _:
             assert_never(verdict)
-
-
-def finite(number: float | None) -> float | None:
-    """The number, or None where there is none to speak of."""
-    return None if number is None or not math.isfinite(number) else float(number)
-
-
-def network_object(network: Network, reference: str) -> dict[str, Any]:
-    """Which network was asked about."""
-    return {
-        "name": reference,
-        "sha256": network.sha256,
-        "input_shape": [int(size) for size in network.input_shape],
-        "labels": network.labels,
-        "head": network.head.value,
-    }
 
 
 def image_object(reference: str, scores: np.ndarray, k: int) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aureole.counterexample_files import SavedCounterexample
-from aureole.json_report import finite, verdict_name
+from aureole.json_parts import finite
+from aureole.json_report import verdict_name
 from aureole.questions import top_labels
 from verifier.labels import LabelClassification, LabelResult, LabelState
 from verifier.network import Network

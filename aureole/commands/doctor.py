@@ -11,7 +11,7 @@ from rich.text import Text
 
 from aureole import __version__, terminal
 from aureole.exits import ExitCode
-from aureole.json_report import to_text
+from aureole.json_parts import to_text
 from aureole.text_report import fields
 from verifier.milp import SolverInfo, available_solvers
 

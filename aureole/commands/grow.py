@@ -13,7 +13,8 @@ from aureole.counterexample_files import SavedCounterexample, file_stem, save_co
 from aureole.exits import ExitCode, UsageError
 from aureole.heatmap import HeatmapText, draw_heatmap
 from aureole.images import write_file
-from aureole.json_report import GROW_SCHEMA, grow_object, image_object, network_object, to_text
+from aureole.json_parts import network_object, to_text
+from aureole.json_report import GROW_SCHEMA, grow_object, image_object
 from aureole.layers_file import layers_object
 from aureole.options import CutName, RunOptions
 from aureole.outside import find_outside

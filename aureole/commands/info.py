@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aureole import api, terminal
-from aureole.json_report import network_object, to_text
+from aureole.json_parts import network_object, to_text
 from aureole.text_report import Row, fields
 from nets import shipped
 from verifier.canonical import Affine, CanonicalNetwork, Max, Relu

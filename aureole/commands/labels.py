@@ -6,7 +6,8 @@ from rich.text import Text
 from aureole import api, terminal
 from aureole.commands.question import Subject, keeping_contradictions, load_subject
 from aureole.exits import ExitCode
-from aureole.json_report import LABELS_SCHEMA, image_object, labels_object, network_object, region_object, to_text
+from aureole.json_parts import network_object, to_text
+from aureole.json_report import LABELS_SCHEMA, image_object, labels_object, region_object
 from aureole.options import RegionWords, RunOptions
 from aureole.questions import Region, as_usage, build_region
 from aureole.text_report import Row, fields, labels_table, network_text, ranking, trusted_texts

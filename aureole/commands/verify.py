@@ -3,14 +3,13 @@
 from aureole import api, terminal
 from aureole.commands.question import Subject, keeping_contradictions, load_subject
 from aureole.counterexample_files import SavedCounterexample, file_stem, save_counterexample
+from aureole.json_parts import network_object, to_text
 from aureole.json_report import (
     VERDICT_SCHEMA,
     answer_object,
     image_object,
-    network_object,
     property_object,
     region_object,
-    to_text,
     verdict_code,
 )
 from aureole.options import PropertyKind, PropertyWords, RegionWords, RunOptions

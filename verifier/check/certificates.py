@@ -30,6 +30,7 @@ class CheckReport:
         lemmas, refutations, leaves: How many were accepted.
         largest_bound: The number nearest to 0 by which a refutation's leaf was closed, -inf if there is none; how little room is
             left, not a bound of the margin. For a counterexample the rigorous lower bound of its margin.
+        runtime_margin: For an accepted counterexample its margin in ONNX Runtime's float32 scores, > 0; otherwise None.
         reason: Why it was rejected; "" if it was not.
         seconds: Spent, reading included, the network's excluded.
     """
@@ -42,6 +43,7 @@ class CheckReport:
     refutations: int
     leaves: int
     largest_bound: float
+    runtime_margin: float | None
     reason: str
     seconds: float
 
@@ -60,7 +62,8 @@ def check_certificate(
         InputError: The certificate cannot be opened, or the network not be used.
 
     Soundness: an accepted proof shows that the supremum of the margin over the box is < 0, in exact arithmetic on the file's
-    float32 weights. It rests on Python, NumPy (IEEE 754 doubles) and the reading of the ONNX file, and on nothing else.
+    float32 weights. It rests on Python, NumPy (IEEE 754 doubles) and the reading of the ONNX file, and on nothing else. An accepted
+    counterexample lies in the box, exactly; its margin is > 0 in interval arithmetic and in a run of ONNX Runtime.
     """
     exact = network if isinstance(network, Network) else load_network(network)
     started = time.perf_counter()
@@ -89,6 +92,7 @@ class _Run:
         self._reader: CertificateReader | None = None
         self._judge: Judge | None = None
         self._margin = float("-inf")
+        self._runtime_margin: float | None = None
 
     def check(self, source: BufferedIOBase, size: int) -> None:
         """Raises CertificateError unless the certificate shows what it states."""
@@ -116,7 +120,7 @@ class _Run:
         found = replay(query, reader.image(), "certificate")
         if found is None:
             raise CertificateError("the image does not violate the property strictly, or lies outside the region")
-        self._margin = found.margin_lower
+        self._margin, self._runtime_margin = found.margin_lower, found.runtime_margin
 
     def report(self, reason: str, seconds: float) -> CheckReport:
         """What was found."""
@@ -130,6 +134,7 @@ class _Run:
             refutations=0 if judge is None else judge.refutations,
             leaves=0 if judge is None else judge.leaves,
             largest_bound=self._margin if judge is None else judge.largest_bound,
+            runtime_margin=self._runtime_margin,
             reason=reason,
             seconds=seconds,
         )

@@ -1,0 +1,174 @@
+"""What an attack must reach: one signed constraint per label, and how many of them count.
+
+Every goal of the literature has this shape. `sign` says what each label must do: +1 must be on (or in the top k), -1 must be
+off (or out of it), 0 does not matter. A row has succeeded once at least `needed` of its constraints hold strictly, so that no
+way of breaking ties takes a success back. Scores are always logits.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from verifier.errors import InputError
+from verifier.property import check_k
+
+
+class Rule(Enum):
+    """How scores become labels."""
+
+    THRESHOLD = "threshold"
+    TOP_K = "top-k"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Goal:
+    """What each row must reach.
+
+    Attributes:
+        name: The scenario's name, such as `hiding-all`.
+        rule: How scores become labels.
+        labels: The relevant labels Y of each row.
+        sign: +1 must be on, -1 must be off, 0 does not matter.
+        needed: How many constraints of each row must hold; at most the number of non-zero signs.
+        eligible: Rows for which the goal makes sense; the others are not attacked.
+        flip: A: the labels whose state is to change.
+        hold: B: the labels whose state is to stay; under `specified-labels` Y without S, which is wished for, not needed.
+        requirement: What makes a row eligible, in words.
+        k: The k of the top k; None under a threshold.
+        threshold: The logit above which a label is on.
+        kappa: By how much a constraint must hold.
+    """
+
+    name: str
+    rule: Rule
+    labels: Bool[Tensor, "rows labels"]
+    sign: Int[Tensor, "rows labels"]
+    needed: Int[Tensor, " rows"]
+    eligible: Bool[Tensor, " rows"]
+    flip: Bool[Tensor, "rows labels"]
+    hold: Bool[Tensor, "rows labels"]
+    requirement: str = ""
+    k: int | None = None
+    threshold: float = 0.0
+    kappa: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rule is Rule.TOP_K:
+            if self.k is None:
+                raise InputError(f"goal {self.name}: a goal about the top k needs k; give k=1, 2, ...")
+            check_k(self.k, self.labels.shape[1])
+        if bool((self.needed > (self.sign != 0).sum(dim=1)).any()):
+            raise InputError(f"goal {self.name}: more constraints needed than there are")
+
+    @property
+    def rows(self) -> int:
+        """The number of images."""
+        return len(self.labels)
+
+    @property
+    def off(self) -> Bool[Tensor, "rows labels"]:
+        """Labels that must be off, or out of the top k (Omega-)."""
+        return self.sign < 0
+
+    @property
+    def on(self) -> Bool[Tensor, "rows labels"]:
+        """Labels that must be on, or in the top k (Omega+)."""
+        return self.sign > 0
+
+    def margins(self, scores: Float[Tensor, "rows labels"]) -> Float[Tensor, "rows labels"]:
+        """How far each constraint holds: > 0 strictly satisfied; +inf where the label does not matter.
+
+        Under a threshold sign * (s - threshold). Under top k sign * (s - r), where r is the k-th largest score of the other
+        labels: s > r iff the label is among the k highest however ties are broken. Differentiable in the scores.
+        """
+        reference: Tensor | float = self.threshold if self.k is None else rivals(scores, self.k)
+        return (self.sign * (scores - reference) - self.kappa).masked_fill(self.sign == 0, torch.inf)
+
+    def met(self, scores: Float[Tensor, "rows labels"]) -> Int[Tensor, " rows"]:
+        """How many constraints of each row hold strictly."""
+        return ((self.margins(scores) > 0) & (self.sign != 0)).sum(dim=1)
+
+    def satisfied(self, scores: Float[Tensor, "rows labels"]) -> Bool[Tensor, " rows"]:
+        """Which rows have enough constraints that hold strictly; never where a score is not finite."""
+        return (self.met(scores) >= self.needed) & scores.isfinite().all(dim=1)
+
+    def margin(self, scores: Float[Tensor, "rows labels"]) -> Float[Tensor, " rows"]:
+        """The needed-th largest margin of each row: > 0 iff the row has succeeded; 0 where nothing is needed."""
+        ordered = self.margins(scores).masked_fill(self.sign == 0, -torch.inf).sort(dim=1, descending=True).values
+        reached = ordered.gather(1, (self.needed - 1).clamp(min=0)[:, None])[:, 0]
+        return torch.where(self.needed > 0, reached, 0.0)
+
+    def at(self, rows: Tensor) -> "Goal":
+        """The goal of some rows, given by index or mask."""
+        fields = ("labels", "sign", "needed", "eligible", "flip", "hold")
+        return replace(self, **{name: getattr(self, name)[rows] for name in fields})
+
+    def to(self, device: torch.device | str) -> "Goal":
+        """The same goal on another device."""
+        fields = ("labels", "sign", "needed", "eligible", "flip", "hold")
+        return replace(self, **{name: getattr(self, name).to(device) for name in fields})
+
+
+@dataclass(frozen=True, slots=True)
+class GoalOptions:
+    """What a scenario may be told; each reads what concerns it and refuses what it lacks.
+
+    Attributes:
+        k: The k of the top k.
+        label: The label of person-reduction (default the most frequent one), sheep-augmentation (the least frequent one) and
+            target-miss (the highest of each image's true labels).
+        n: Showing many: the level; success means at least `expected_labels(n)` labels on.
+        rounding: Showing many: "ceil" as intended, "floor" as the authors' code.
+        average: Showing many: labels per image; default the mean over the images given.
+        pick: Top-k targeted: "best", "random" or "worst" irrelevant labels become the top k.
+        members: The set S of specified-labels ("global"), or the set T of top-k targeted.
+        scheme: Specified labels: "global" (S intersected with each image's labels) or "random" (drawn for each image).
+        size: Specified labels, random: how many labels are drawn.
+        drop: Specified labels: how many of S must leave the top k; default all that were in it.
+        eligibility: "code" or "paper" where they differ.
+        threshold: The logit above which a label is on.
+        require_correct: Whether only images are eligible whose labels the network gets right.
+    """
+
+    k: int | None = None
+    label: int | None = None
+    n: int = 0
+    rounding: str = "ceil"
+    average: float | None = None
+    pick: str = "best"
+    members: tuple[int, ...] = ()
+    scheme: str = "global"
+    size: int = 1
+    drop: int | None = None
+    eligibility: str = "code"
+    threshold: float = 0.0
+    require_correct: bool = True
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "rounding": ("ceil", "floor"),
+            "pick": ("best", "random", "worst"),
+            "scheme": ("global", "random"),
+            "eligibility": ("code", "paper"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise InputError(f"goal option {name}: got {getattr(self, name)!r}, wanted {' or '.join(values)}")
+        if self.n < 0 or self.size < 1 or (self.drop is not None and self.drop < 1):
+            raise InputError("goal options: wanted n >= 0, size >= 1 and drop >= 1")
+        if self.average is not None and not 0 <= self.average < float("inf"):
+            raise InputError(f"goal option average: got {self.average}, wanted a number >= 0")
+
+
+def rivals(scores: Float[Tensor, "rows labels"], k: int) -> Float[Tensor, "rows labels"]:
+    """For each label the k-th largest score among the others."""
+    highest = scores.topk(k + 1, dim=1).values
+    return torch.where(scores >= highest[:, k - 1 : k], highest[:, k : k + 1], highest[:, k - 1 : k])
+
+
+def top_k_mask(scores: Float[Tensor, "rows labels"], k: int) -> Bool[Tensor, "rows labels"]:
+    """Which labels are strictly among the k highest: a label that ties with the next one is not."""
+    return scores > rivals(scores, k)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from verifier.bounds.options import BoundMethod, BoundOptions
 from verifier.bounds.relaxation import relax
 from verifier.bounds.results import NodeBounds, RegionBounds
 from verifier.bounds.shallow import ShallowTightener
+from verifier.bounds.shallow_evidence import ShallowProof
 from verifier.bounds.sparse_walk import Planes, concretised, crown_planes, units, upper_planes
 from verifier.canonical import Affine, CanonicalNetwork, Vector
 from verifier.deadline import Deadline
@@ -33,11 +34,13 @@ class Analysis:
         known: The interval (1, size) of every value.
         planes: CROWN's planes of every ReLU and Max node.
         refined: By value, the entries whose lower, and those whose upper bound is CROWN's rather than the interval's.
+        shallow: What proves the bounds near exact ranges.
     """
 
     known: dict[int, Interval]
     planes: dict[int, Planes]
     refined: dict[int, tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]]]
+    shallow: list[ShallowProof] = field(default_factory=list)
 
 
 def crown_interval(
@@ -110,18 +113,21 @@ def count_unstable(graph: TorchGraph, known: Mapping[int, Interval]) -> int:
 
 
 def _solve_shallow(
-    graph: TorchGraph, known: dict[int, Interval], value: int, shallow: ShallowTightener, deadline: Deadline
+    graph: TorchGraph, analysis: Analysis, value: int, shallow: ShallowTightener, deadline: Deadline
 ) -> None:
     """Tightens the bounds of a value one ReLU layer above the input: upper ones, and the lower ones of ReLUs.
 
     The lower bounds of a window's candidates hardly matter: its plane above rests on upper ones.
     """
-    interval = known[value]
+    interval = analysis.known[value]
     sides = tuple(_entries_to_refine(graph, value, interval, only_relus=only) for only in (True, False))
-    lower, upper = shallow.tightened(
+    lower, upper, proofs = shallow.tightened(
         value, (sides[0], sides[1]), (interval[0][0].numpy(), interval[1][0].numpy()), deadline
     )
-    known[value] = intersect(interval, (torch.from_numpy(lower).unsqueeze(0), torch.from_numpy(upper).unsqueeze(0)))
+    analysis.shallow.extend(proofs)
+    analysis.known[value] = intersect(
+        interval, (torch.from_numpy(lower).unsqueeze(0), torch.from_numpy(upper).unsqueeze(0))
+    )
 
 
 def analyse_values(
@@ -157,14 +163,14 @@ def analyse_values(
             read = None if isinstance(node, Affine) else known[node.input]
             shallow.follow(index, None if read is None else (read[0][0].numpy(), read[1][0].numpy()))
             if value in wanted and value != canonical.output and shallow.covers(value):
-                _solve_shallow(graph, known, value, shallow, deadline)
+                _solve_shallow(graph, analysis, value, shallow, deadline)
     return analysis
 
 
 def tightened_region(region: RegionBounds, deadline: Deadline) -> RegionBounds:
     """The region with bounds of values one ReLU layer above the input near their exact ranges, and CROWN's after them anew.
 
-    As far as the deadline allows; what it cuts short keeps the bounds it had.
+    As far as the deadline allows; what it cuts short keeps the bounds it had. The proofs found are added to the region's.
 
     Soundness: every new bound is intersected with the one before it.
     """
@@ -172,7 +178,8 @@ def tightened_region(region: RegionBounds, deadline: Deadline) -> RegionBounds:
     box = Box(region.lower.reshape(shape), region.upper.reshape(shape))
     options = BoundOptions(method=BoundMethod.CROWN)
     found = analyse_values(region.canonical, box, options=options, deadline=deadline, start=region.node_bounds)
-    return region_bounds(region.canonical, box, found)
+    tighter = region_bounds(region.canonical, box, found)
+    return replace(tighter, shallow=(*region.shallow, *found.shallow))
 
 
 def analyse_region(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from verifier.bounds.shallow_evidence import ShallowProof
 from verifier.canonical import CanonicalNetwork, Vector
 from verifier.certificate import TrustedClaim
 from verifier.region import frozen
@@ -36,6 +37,7 @@ class RegionBounds:
         lower, upper: The box, flat.
         node_bounds: Bounds of the inputs of all ReLU and Max nodes, and of the scores.
         unstable_units: ReLUs whose sign, and windows whose maximum, these bounds leave open.
+        shallow: Proofs of bounds one ReLU layer above the input, by the network and the box alone; `node_bounds` may rest on more.
     """
 
     canonical: CanonicalNetwork
@@ -43,6 +45,7 @@ class RegionBounds:
     upper: Vector
     node_bounds: NodeBounds
     unstable_units: int
+    shallow: tuple[ShallowProof, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy import sparse
 
+from verifier.bounds.shallow_evidence import ShallowProof, SplitLeaves, split_leaves
 from verifier.bounds.shallow_search import Maxima, ShallowFunctions, maximise
 from verifier.canonical import Affine, CanonicalNetwork, Relu, Vector
 from verifier.deadline import Deadline
@@ -38,13 +39,14 @@ class ShallowExpressions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Function:
-    """One function before padding: see `ShallowFunctions`; `constant` is what it leaves out."""
+    """One function before padding: see `ShallowFunctions`; `constant` is what it leaves out, `units` says which ReLUs it reads."""
 
     direct: Float[np.ndarray, " inputs"]
     weights: Float[np.ndarray, " units"]
     hidden: Float[np.ndarray, "units inputs"]
     offsets: Float[np.ndarray, " units"]
     constant: float
+    units: Int[np.ndarray, " units"]
 
     @property
     def key(self) -> bytes:
@@ -54,7 +56,7 @@ class _Function:
 
     @property
     def negated(self) -> "_Function":
-        return _Function(-self.direct, -self.weights, self.hidden, self.offsets, -self.constant)
+        return _Function(-self.direct, -self.weights, self.hidden, self.offsets, -self.constant, self.units)
 
 
 def shallow_values(canonical: CanonicalNetwork) -> frozenset[int]:
@@ -89,6 +91,8 @@ class ShallowTightener:
         }
         self._hidden = sparse.csr_array((0, size))
         self._offsets = np.zeros(0)
+        self._unit_node, self._unit_place = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        self._is_by_intervals = True
 
     def follow(self, index: int, bounds: tuple[Vector, Vector] | None) -> None:
         """Takes up the value of node `index`; `bounds` are those of the value that a nonlinear node reads."""
@@ -99,7 +103,7 @@ class ShallowTightener:
         elif isinstance(node, Relu) and node.input in self._values and bounds is not None:
             read = self._values[node.input]
             if not read.coefficients[:, self._canonical.input_size :].nnz:
-                self._values[index + 1] = self._relu(read, *bounds)
+                self._values[index + 1] = self._relu(index, read, *bounds)
 
     def covers(self, value: int) -> bool:
         """Whether a value is such an expression, with ReLUs in it."""
@@ -112,14 +116,16 @@ class ShallowTightener:
         sides: tuple[Int[np.ndarray, " low"], Int[np.ndarray, " high"]],
         bounds: tuple[Vector, Vector],
         deadline: Deadline,
-    ) -> tuple[Vector, Vector]:
+    ) -> tuple[Vector, Vector, list[ShallowProof]]:
         """The bounds of a value, tightened at the given entries: those whose lower, and those whose upper bound is wanted.
+
+        With what proves them: nothing if some first-layer ReLU was taken for stable that its interval leaves open.
 
         Soundness: each bound comes from parts that cover the box of the inputs read (`maximise`), padded for rounding.
         """
         lower, upper = bounds[0].copy(), bounds[1].copy()
         functions: dict[bytes, _Function] = {}
-        wanted: list[tuple[bytes, int, float]] = []
+        wanted: dict[tuple[int, bytes], list[tuple[int, _Function]]] = {}
         for sign, entries in zip((-1, 1), sides, strict=True):
             for entry in entries.tolist():
                 made = None if deadline.has_expired else self._function(value, entry)
@@ -128,17 +134,23 @@ class ShallowTightener:
                 function = made if sign > 0 else made.negated
                 key = function.key
                 functions.setdefault(key, function)
-                wanted.append((key, sign * (entry + 1), function.constant))
+                wanted.setdefault((sign, key), []).append((entry, function))
         found = _solved(functions, deadline)
-        for key, signed, constant in wanted:
-            entry = abs(signed) - 1
-            bound = found[key] + constant
-            bound += _PADDING * max(1.0, abs(bound))
-            if signed > 0:
-                upper[entry] = min(upper[entry], bound)
+        proofs: list[ShallowProof] = []
+        for (sign, key), members in wanted.items():
+            maximum, leaves = found[key]
+            entries = np.array([entry for entry, _ in members])
+            bounds_here = maximum + np.array([function.constant for _, function in members])
+            bounds_here += _PADDING * np.maximum(1.0, np.abs(bounds_here))
+            if sign > 0:
+                upper[entries] = np.minimum(upper[entries], bounds_here)
             else:
-                lower[entry] = max(lower[entry], -bound)
-        return lower, upper
+                lower[entries] = np.maximum(lower[entries], -bounds_here)
+            if leaves is not None and self._is_by_intervals:
+                units = np.stack([function.units for _, function in members])
+                places = self._unit_node[units], self._unit_place[units]
+                proofs.append(ShallowProof(value, sign, entries, bounds_here, *places, leaves))
+        return lower, upper, proofs
 
     def _affine(self, index: int, node: Affine) -> ShallowExpressions:
         columns = self._canonical.input_size + len(self._offsets)
@@ -152,11 +164,18 @@ class ShallowTightener:
         coefficients.sort_indices()
         return ShallowExpressions(coefficients, constants)
 
-    def _relu(self, read: ShallowExpressions, lower: Vector, upper: Vector) -> ShallowExpressions:
+    def _relu(self, index: int, read: ShallowExpressions, lower: Vector, upper: Vector) -> ShallowExpressions:
         """Stable units are their input or 0, the others new columns."""
         inputs = self._canonical.input_size
+        centre = read.coefficients[:, :inputs] @ self._centre + read.constants
+        reach = abs(read.coefficients[:, :inputs]) @ self._radius
+        takes_both_signs = reach - np.abs(centre) > _PADDING * np.maximum(1.0, np.abs(centre))
+        if (takes_both_signs & ((lower >= 0) | (upper <= 0))).any():
+            self._is_by_intervals = False
         kept = sparse.csr_array(sparse.diags_array((lower >= 0).astype(np.float64)) @ read.coefficients)
         unstable = np.flatnonzero((lower < 0) & (upper > 0))
+        self._unit_node = np.concatenate([self._unit_node, np.full(len(unstable), index)])
+        self._unit_place = np.concatenate([self._unit_place, unstable])
         first = inputs + len(self._offsets)
         fresh = sparse.csr_array(
             (np.ones(len(unstable)), (unstable, first + np.arange(len(unstable)))),
@@ -190,28 +209,30 @@ class ShallowTightener:
         constant = float(held.constants[entry] + data[~is_unit] @ self._centre[at])
         offsets = self._offsets[units] + hidden @ self._centre
         dense = hidden[:, free].toarray() * self._radius[free]
-        return _Function(direct, data[is_unit], dense, offsets, constant)
+        return _Function(direct, data[is_unit], dense, offsets, constant, units)
 
 
 def _widened(matrix: sparse.csr_array, columns: int) -> sparse.csr_array:
     return sparse.csr_array((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], columns))
 
 
-def _solved(functions: dict[bytes, _Function], deadline: Deadline) -> dict[bytes, float]:
-    """Upper bounds of the functions' maxima, those of similar size together."""
+def _solved(functions: dict[bytes, _Function], deadline: Deadline) -> dict[bytes, tuple[float, SplitLeaves | None]]:
+    """Upper bounds of the functions' maxima with the trees that prove them, those of similar size together."""
     ordered = sorted(functions.items(), key=lambda pair: pair[1].hidden.size)
-    bounds: dict[bytes, float] = {}
+    solved: dict[bytes, tuple[float, SplitLeaves | None]] = {}
     first = 0
     while first < len(ordered):
         least = max(64, ordered[first][1].hidden.size)
         last = first
         while last < len(ordered) and ordered[last][1].hidden.size <= _GROUP_GROWTH * least:
             last += 1
-        group = ordered[first:last]
-        found = _maxima([function for _, function in group], deadline)
-        bounds.update(zip((key for key, _ in group), found.upper.tolist(), strict=True))
+        keys = [key for key, _ in ordered[first:last]]
+        group = [function for _, function in ordered[first:last]]
+        found = _maxima(group, deadline)
+        trees = split_leaves(found, np.array([len(function.units) for function in group]))
+        solved.update(zip(keys, zip(found.upper.tolist(), trees, strict=True), strict=True))
         first = last
-    return bounds
+    return solved
 
 
 def _maxima(functions: list[_Function], deadline: Deadline) -> Maxima:

@@ -9,7 +9,7 @@ chord, others by a slope alpha in [0, 1] that is optimised, fixed ones exactly, 
 beta >= 0. The part with the largest bound is halved at the ReLU whose relaxation costs most where the bound is attained.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -56,6 +56,10 @@ class Parts:
         slopes: float64 (parts, units), alpha.
         multipliers: float64 (parts, units), beta.
         bounds: float64 (parts,), upper bounds of the function over the part.
+        is_own: bool (parts,): whether slopes and multipliers give the bound here; otherwise they gave it to an ancestor.
+        number: int64 (parts,), of the part; counts all parts of a search from 0.
+        parent: int64 (parts,), the number of the part that this one is a half of; -1 for a whole box.
+        unit: int64 (parts,), the ReLU that halved it; -1 for a whole box.
     """
 
     owner: Tensor
@@ -63,17 +67,19 @@ class Parts:
     slopes: Tensor
     multipliers: Tensor
     bounds: Tensor
+    is_own: Tensor
+    number: Tensor
+    parent: Tensor
+    unit: Tensor
 
     def chosen(self, index: Tensor) -> "Parts":
         """Some of them."""
-        tensors = (self.owner, self.phase, self.slopes, self.multipliers, self.bounds)
-        return Parts(*(tensor[index] for tensor in tensors))
+        return Parts(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @classmethod
     def joined(cls, groups: list["Parts"]) -> "Parts":
         """All of several groups."""
-        names = ("owner", "phase", "slopes", "multipliers", "bounds")
-        return cls(*(torch.cat([getattr(group, name) for group in groups]) for name in names))
+        return cls(*(torch.cat([getattr(group, field.name) for group in groups]) for field in fields(cls)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,11 +90,13 @@ class Maxima:
         upper: float64 (functions,), upper bounds of the maxima, up to rounding.
         attained: float64 (functions,), values attained at points of the box.
         leaves: Parts that cover every box, each bounded by its function's `upper`.
+        inner: The parts that were halved.
     """
 
     upper: Tensor
     attained: Tensor
     leaves: Parts
+    inner: Parts
 
 
 def maximise(
@@ -114,6 +122,10 @@ def maximise(
         ((functions.offsets > 0) & (functions.weights < 0)).double(),
         torch.zeros((count, units), dtype=torch.float64),
         torch.full((count,), torch.inf, dtype=torch.float64),
+        torch.zeros(count, dtype=torch.bool),
+        torch.arange(count),
+        torch.full((count,), -1),
+        torch.full((count,), -1),
     )
     attained = torch.full((count,), -torch.inf, dtype=torch.float64)
     leaves = Parts.joined(
@@ -122,6 +134,7 @@ def maximise(
     allowed = tolerance * (leaves.bounds - attained).clamp(min=0.0) + 1e-9
     bounded = count
     closed: list[Parts] = []
+    halved = [leaves.chosen(torch.arange(0))]
     while bounded < most_parts * count and not deadline.has_expired:
         excess = leaves.bounds - (attained + allowed)[leaves.owner]
         is_open = (excess > 0) & _has_choice(functions, leaves)
@@ -132,12 +145,13 @@ def maximise(
         relative = excess / allowed[leaves.owner]
         order = relative.argsort(descending=True)
         parents, rest = leaves.chosen(order[: batch // 2]), leaves.chosen(order[batch // 2 :])
-        children = _bounded(functions, _halves(functions, parents), attained, steps)
+        children = _bounded(functions, _halves(functions, parents, bounded), attained, steps)
         bounded += len(children.bounds)
+        halved.append(parents)
         leaves = Parts.joined([rest, children])
     leaves = Parts.joined([*closed, leaves])
     upper = torch.full((count,), -torch.inf, dtype=torch.float64).scatter_reduce(0, leaves.owner, leaves.bounds, "amax")
-    return Maxima(upper, attained, leaves)
+    return Maxima(upper, attained, leaves, Parts.joined(halved))
 
 
 def _split(parts: Parts, size: int) -> list[Parts]:
@@ -231,11 +245,11 @@ def _bounded(functions: ShallowFunctions, parts: Parts, attained: Tensor, steps:
             moves.append(mean / (1 - _MOMENTUM ** (step + 1)) / size * (_RATE * _LAST_RATE ** (step / steps)))
         slopes = (slopes - moves[0]).clamp(min=0.0, max=1.0)
         multipliers = (multipliers - scale * moves[1]).clamp(min=0.0) * rows.sign.abs()
-    return Parts(parts.owner, parts.phase, kept[0], kept[1], best)
+    return replace(parts, slopes=kept[0], multipliers=kept[1], bounds=best, is_own=best < parts.bounds)
 
 
-def _halves(functions: ShallowFunctions, parents: Parts) -> Parts:
-    """Both phases of the ReLU that costs each parent most where its bound is attained."""
+def _halves(functions: ShallowFunctions, parents: Parts, first: int) -> Parts:
+    """Both phases of the ReLU that costs each parent most where its bound is attained; the parts are numbered from `first`."""
     rows = _Rows.of(functions, parents)
     _, corners = rows.walk(parents.slopes, parents.multipliers)
     z = rows.values(corners)
@@ -247,16 +261,17 @@ def _halves(functions: ShallowFunctions, parents: Parts) -> Parts:
     gap = rows.weights * (plane - torch.relu(z))
     can_split = _undecided(functions, parents) & (rows.weights != 0)
     unit = torch.where(can_split, gap, -torch.inf).argmax(dim=1, keepdim=True)
+    count = len(parents.owner)
     sides = []
-    for phase in (1, -1):
-        index = torch.full_like(unit, phase, dtype=torch.int8)
+    for side, phase in enumerate((1, -1)):
         sides.append(
-            Parts(
-                parents.owner,
-                parents.phase.scatter(1, unit, index),
-                parents.slopes,
-                parents.multipliers,
-                parents.bounds,
+            replace(
+                parents,
+                phase=parents.phase.scatter(1, unit, torch.full_like(unit, phase, dtype=torch.int8)),
+                is_own=torch.zeros(count, dtype=torch.bool),
+                number=first + side * count + torch.arange(count),
+                parent=parents.number,
+                unit=unit.squeeze(1),
             )
         )
     return Parts.joined(sides)

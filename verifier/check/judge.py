@@ -1,6 +1,8 @@
 """Judges the items of a proof, one after the other, and what they add up to."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -12,16 +14,20 @@ from verifier.check.leaves import LeafBounder, batch_size
 from verifier.check.maps import Vector
 from verifier.check.sameness import same_as_first
 from verifier.check.steps import MaximumStep, steps_of, with_forms
-from verifier.check.trees import Goal, Part, parts_of
+from verifier.check.trees import Goal, Part, part_at, parts_of
 from verifier.check.walk import RegionPlanes, bound_rows
 from verifier.network import Network
+from verifier.proof.assemble import Way
 from verifier.proof.errors import CertificateError
-from verifier.proof.records import CrownLemma, Item, Refutation, RowClaim, Tree, TreeLemma
+from verifier.proof.records import CrownLemma, Item, Leaf, Refutation, RowClaim, Tree, TreeLemma, WindowGroup
 from verifier.property import Property
 from verifier.region import Box
+from verifier.rounding import up
 
 _BLOCK = 4
 """A convolution's units are walked back in blocks of so many pixels a side, because those read the same part of the image."""
+_MARGIN = 1e-11
+"""Of a bound that was raised, times the magnitude of what it is about."""
 
 
 class Judge:
@@ -101,6 +107,24 @@ class Judge:
         parts = parts_of(self._goal(members), tree, self._steps.maxima)
         return np.array([bound for _, bound in self._bounder.bounds(parts)])
 
+    def way_bounds(
+        self, members: Sequence[Sequence[int]], layout: tuple[WindowGroup, ...], leaves: Sequence[tuple[Way, Leaf]]
+    ) -> Float[np.ndarray, " leaves"]:
+        """The bounds of single leaves, each of some members and at the end of its way down a tree that clips.
+
+        -inf for an empty leaf; nothing is accepted. The layout is checked when a tree is judged.
+        """
+        parts = (
+            part_at(self._goal(forms), layout, way, leaf, self._steps.maxima)
+            for forms, (way, leaf) in zip(members, leaves, strict=True)
+        )
+        return np.array([bound for _, bound in self._bounder.bounds(parts)])
+
+    @property
+    def form_errors(self) -> Vector:
+        """What is added to every form so that refutations cover float32 inference; zeros if they need not."""
+        return self._offsets
+
     def region_bounds(self, operation: int) -> tuple[Vector, Vector]:
         """What is known of the value that an operation reads."""
         value = self._step(operation).source
@@ -115,6 +139,47 @@ class Judge:
         if len(entries) == 1:
             return np.ones(1, dtype=np.bool_)
         return same_as_first(self._steps, self._lower, self._upper, self._step(operation).source, entries)
+
+    def settle(
+        self, lemma: TreeLemma, most: Float[np.ndarray, " claims"]
+    ) -> tuple[TreeLemma, Bool[np.ndarray, " claims"]]:
+        """Accepts claims with their bounds raised, where their trees show less, to what the trees do show.
+
+        Claims whose bounds would have to be larger than `most` are left out. So claims whose proofs come from rounded arithmetic
+        need to be judged only once.
+
+        Returns:
+            The lemma accepted (its claims are none if all are left out), and which claims are in it.
+
+        Raises:
+            CertificateError: A claim is malformed, or is one about different functions. Nothing is accepted.
+
+        Soundness: where a leaf bounds sign * z - bound by an excess, sign * z is at most bound + excess.
+        """
+        step, claims = self._step(lemma.operation), tuple(lemma.claims)
+        goals = [self._goal_of(step, claim) for claim in claims]
+        numbers = {id(goal): number for number, goal in enumerate(goals)}
+        trees = (parts_of(goal, claim.tree, self._steps.maxima) for goal, claim in zip(goals, claims, strict=True))
+        excess, leaves = np.full(len(claims), -np.inf), np.zeros(len(claims), dtype=np.int64)
+        for part, bound in self._bounder.bounds(chain.from_iterable(trees)):
+            number = numbers[id(part.goal)]
+            excess[number], leaves[number] = max(excess[number], bound), leaves[number] + 1
+        bounds = np.array([claim.bound for claim in claims])
+        # Sums in another order, by whoever judges the lemma next, may differ in the last digits.
+        margin = _MARGIN * np.maximum(1.0, np.abs(bounds) + self._knowledge.magnitude[step.source].max())
+        raised = np.where(excess + margin > 0.0, up(bounds + np.maximum(excess, 0.0) + 2.0 * margin), bounds)
+        is_in = np.isfinite(raised) & (raised <= most)
+        accepted = tuple(
+            replace(claim, bound=float(bound)) for claim, bound, fits in zip(claims, raised, is_in, strict=True) if fits
+        )
+        if accepted:
+            facts = self._nothing_about(step)
+            for claim in accepted:
+                _note(claim, facts)
+            self._learn({step.source: facts})
+            self.lemmas += 1
+            self.leaves += int(leaves[is_in].sum())
+        return TreeLemma(lemma.operation, accepted), is_in
 
     def _step(self, operation: int) -> MaximumStep:
         if operation not in self._steps.maxima:
@@ -141,37 +206,34 @@ class Judge:
         self._refuted.add(frozenset(item.members))
 
     def _trees(self, step: MaximumStep, claims: Iterable[RowClaim]) -> None:
-        size = self._steps.sizes[step.source]
-        lower, upper = np.full((1, size), -np.inf), np.full((1, size), np.inf)
-        for part, bound in self._bounder.bounds(self._claim_parts(step, claims, lower, upper)):
+        facts = self._nothing_about(step)
+        for part, bound in self._bounder.bounds(self._claim_parts(step, claims, facts)):
             if not bound <= 0.0:
                 entry = int(part.goal.columns[0])
                 raise CertificateError(f"{_where(part)} of a claim about entry {entry}: exceeded by {bound:g}")
             self.leaves += 1
-        self._learn({step.source: (lower, upper)})
+        self._learn({step.source: facts})
 
-    def _claim_parts(
-        self,
-        step: MaximumStep,
-        claims: Iterable[RowClaim],
-        lower: Float[np.ndarray, "1 n"],
-        upper: Float[np.ndarray, "1 n"],
-    ) -> Iterator[Part]:
-        """The leaves of all claims; what they claim is noted in `lower` and `upper`, which count once all leaves are accepted."""
+    def _claim_parts(self, step: MaximumStep, claims: Iterable[RowClaim], facts: Bounds) -> Iterator[Part]:
+        """The leaves of all claims; what they claim is noted in `facts`, which count once all leaves are accepted."""
         for claim in claims:
-            entries, size = claim.entries, lower.shape[1]
-            if not len(entries) or not (0 <= entries.min() <= entries.max() < size):
-                raise CertificateError(f"a claim names entries that operation {step.operation} does not read")
-            if claim.sign not in (-1, 1) or not np.isfinite(claim.bound):
-                raise CertificateError(f"a claim about entry {entries[0]} makes no sense")
-            if not self.same_as_first(step.operation, entries).all():
-                raise CertificateError(f"a claim about {len(entries)} entries: they are different functions")
-            factors, constants = np.array([float(claim.sign)]), np.array([-float(claim.bound)])
-            yield from parts_of(Goal(step.source, entries[:1], factors, constants), claim.tree, self._steps.maxima)
-            if claim.sign > 0:
-                upper[0, entries] = np.minimum(upper[0, entries], claim.bound)
-            else:
-                lower[0, entries] = np.maximum(lower[0, entries], -claim.bound)
+            yield from parts_of(self._goal_of(step, claim), claim.tree, self._steps.maxima)
+            _note(claim, facts)
+
+    def _nothing_about(self, step: MaximumStep) -> Bounds:
+        size = self._steps.sizes[step.source]
+        return np.full((1, size), -np.inf), np.full((1, size), np.inf)
+
+    def _goal_of(self, step: MaximumStep, claim: RowClaim) -> Goal:
+        """What the leaves of a claim are to show <= 0."""
+        entries, size = claim.entries, self._steps.sizes[step.source]
+        if not len(entries) or not (0 <= entries.min() <= entries.max() < size):
+            raise CertificateError(f"a claim names entries that operation {step.operation} does not read")
+        if claim.sign not in (-1, 1) or not np.isfinite(claim.bound):
+            raise CertificateError(f"a claim about entry {entries[0]} makes no sense")
+        if not self.same_as_first(step.operation, entries).all():
+            raise CertificateError(f"a claim about {len(entries)} entries: they are different functions")
+        return Goal(step.source, entries[:1], np.array([float(claim.sign)]), np.array([-float(claim.bound)]))
 
     def _crown(self, step: MaximumStep) -> None:
         """Bounds every alternative of an undecided window, both ways, over the region's default planes."""
@@ -179,7 +241,7 @@ class Judge:
         wanted = step.index[kept & (kept.sum(axis=0) > 1) & (step.index >= 0)]
         entries = _by_block(np.unique(wanted), self._steps.shapes[step.source])
         size, box = self._steps.sizes[step.source], (self._lower[None], self._upper[None])
-        lower, upper = np.full((1, size), -np.inf), np.full((1, size), np.inf)
+        lower, upper = self._nothing_about(step)
         half = max(1, batch_size(self._steps) // 2)
         for first in range(0, len(entries), half):
             part = entries[first : first + half]
@@ -198,6 +260,15 @@ def _by_block(entries: Int[np.ndarray, " n"], shape: tuple[int, ...]) -> Int[np.
         return entries
     _, row, column = np.unravel_index(entries, shape)
     return np.asarray(entries[np.lexsort((column, row, column // _BLOCK, row // _BLOCK))])
+
+
+def _note(claim: RowClaim, facts: Bounds) -> None:
+    """Writes what a claim says into bounds (1, size)."""
+    lower, upper = facts
+    if claim.sign > 0:
+        upper[0, claim.entries] = np.minimum(upper[0, claim.entries], claim.bound)
+    else:
+        lower[0, claim.entries] = np.maximum(lower[0, claim.entries], -claim.bound)
 
 
 def _where(part: Part) -> str:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attacks.domains import BoxDomain
-from attacks.engine import Ascent, Model, StopRule, run
+from attacks.engine import Ascent, Model, OfScores, StopRule, run
 from attacks.losses import PropertyMargin, SubsetMargin
 from attacks.steps import AutoStep
 from attacks.surrogate import SurrogateNetwork
@@ -128,8 +128,8 @@ class Climber:
 
     def _ascent(self, loss: SubsetMargin, steps: int, initial: float, stop: StopRule) -> Ascent:
         return Ascent(
-            loss=loss,
-            objective=loss,
+            loss=OfScores(loss),
+            objective=OfScores(loss),
             domain=self.domain,
             step=AutoStep(initial=initial),
             stop=stop,

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attacks.domains import BoxDomain, float32_bounds
-from attacks.engine import Ascent, StopRule, run
+from attacks.engine import Ascent, Keep, OfScores, StopRule, run
 from attacks.losses import PropertyMargin, SubsetMargin, likely_subsets
 from attacks.steps import AutoStep, SignStep, check_points
 from verifier.deadline import Deadline
@@ -30,7 +31,9 @@ def first_score(scores: torch.Tensor) -> torch.Tensor:
 
 def ascent(step=None, iterations=60, stop=None, dtype=torch.float64) -> Ascent:
     domain = BoxDomain(torch.zeros(4, dtype=dtype), torch.ones(4, dtype=dtype))
-    return Ascent(first_score, first_score, domain, step or AutoStep(), stop or StopRule(), iterations)
+    return Ascent(
+        OfScores(first_score), OfScores(first_score), domain, step or AutoStep(), stop or StopRule(), iterations
+    )
 
 
 @pytest.mark.parametrize("step", [AutoStep(), SignStep(0.02)])
@@ -75,6 +78,17 @@ def test_the_first_success_ends_the_run():
     found = run(ascent(stop=StopRule(above=-0.02, at_first=True)), bowl, starts, Deadline())
     assert found.iterations == 0
     assert found.succeeded.tolist() == [True, False]
+
+
+def test_the_last_point_is_kept_on_request_and_history_shows_the_way():
+    first = torch.zeros((1, 4), dtype=torch.float64)
+    rule = ascent(SignStep(0.3), iterations=4)
+    best = run(replace(rule, record=first_score), bowl, first, Deadline())
+    last = run(replace(rule, keep=Keep.LAST), bowl, first, Deadline())
+    assert best.history.shape == (5, 1)
+    assert float(best.history.max()) == float(best.values[0])
+    assert float(last.values[0]) == float(best.history[-1, 0]) < float(best.values[0])
+    assert best.steps.tolist() == [4]
 
 
 def test_an_expired_deadline_still_evaluates_the_starts():

@@ -229,7 +229,7 @@ def _solved(functions: dict[bytes, _Function], deadline: Deadline) -> dict[bytes
         keys = [key for key, _ in ordered[first:last]]
         group = [function for _, function in ordered[first:last]]
         found = _maxima(group, deadline)
-        trees = split_leaves(found, np.array([len(function.units) for function in group]))
+        trees = split_leaves(found, [function.weights for function in group])
         solved.update(zip(keys, zip(found.upper.tolist(), trees, strict=True), strict=True))
         first = last
     return solved

@@ -1,9 +1,10 @@
 """What proves the bounds that `shallow` finds: split trees over first-layer ReLUs, with the parameters of every leaf."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int8, Int16
+from jaxtyping import Bool, Float, Float32, Int, Int8, Int16
 
 from verifier.bounds.shallow_search import Maxima, Parts
 
@@ -17,12 +18,14 @@ class SplitLeaves:
         phase: (leaves, units): 1 active, -1 inactive, 0 not fixed.
         slopes: (leaves, units) in [0, 1], of the planes below ReLUs that are not fixed.
         multipliers: (leaves, units) >= 0, of the constraints that fixed ReLUs are; 0 elsewhere.
+        needs_slope: (units,), whether the ReLU enters with a weight < 0: the others need a plane above alone, their chord.
     """
 
     order: Int16[np.ndarray, "leaves depth"]
     phase: Int8[np.ndarray, "leaves units"]
     slopes: Float32[np.ndarray, "leaves units"]
     multipliers: Float32[np.ndarray, "leaves units"]
+    needs_slope: Bool[np.ndarray, " units"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +53,7 @@ class ShallowProof:
     leaves: SplitLeaves
 
 
-def split_leaves(found: Maxima, units: Int[np.ndarray, " functions"]) -> list[SplitLeaves | None]:
+def split_leaves(found: Maxima, weights: Sequence[Float[np.ndarray, " units"]]) -> list[SplitLeaves | None]:
     """For each function the smallest tree of parts whose own parameters all bound it by its `upper`.
 
     A part whose own bound is as good as the function's is a leaf, whatever was found below it. So no leaf rests on an ancestor's
@@ -58,7 +61,7 @@ def split_leaves(found: Maxima, units: Int[np.ndarray, " functions"]) -> list[Sp
 
     Args:
         found: What a search found.
-        units: How many ReLUs each function has, padding not counted.
+        weights: Of each function's ReLUs, without padding.
 
     Returns:
         None for a function without a finite bound.
@@ -75,7 +78,8 @@ def split_leaves(found: Maxima, units: Int[np.ndarray, " functions"]) -> list[Sp
     kept = np.unique(top)
     phase, slopes, multipliers = (part.numpy() for part in (nodes.phase, nodes.slopes, nodes.multipliers))
     answers: list[SplitLeaves | None] = []
-    for number, real in enumerate(units.tolist()):
+    for number, weight in enumerate(weights):
+        real = len(weight)
         mine = kept[owner[kept] == number]
         if not np.isfinite(upper[number]) or not closes[mine].all():
             answers.append(None)
@@ -90,6 +94,7 @@ def split_leaves(found: Maxima, units: Int[np.ndarray, " functions"]) -> list[Sp
                 phase[mine, :real],
                 slopes[mine, :real].astype(np.float32),
                 multipliers[mine, :real].astype(np.float32),
+                weight < 0,
             )
         )
     return answers

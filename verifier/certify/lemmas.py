@@ -156,14 +156,16 @@ class _ShallowClaims:
         """The claim, with parameters of so many bits."""
         proof, leaves, first = group.proof, group.proof.leaves, int(group.members[0])
         nodes, places = proof.nodes[first], proof.places[first]
-        # ReLUs that no leaf has parameters for keep the checker's defaults: above, it is the chord either way.
-        carries = ((leaves.slopes > 0) & (leaves.phase == 0)).any(axis=0) | (leaves.multipliers > 0).any(axis=0)
+        weights = np.where(leaves.phase == 0, leaves.slopes, leaves.phase > 0).astype(np.float64)
+        default = np.array([self._default(int(node), int(place)) for node, place in zip(nodes, places, strict=True)])
+        is_other = (leaves.phase == 0) & (weights != default)
+        # The rest keeps the checker's defaults, which are the same.
+        carries = (is_other & leaves.needs_slope).any(axis=0) | (leaves.multipliers > 0).any(axis=0)
         columns = [np.flatnonzero(carries & (nodes == node)) for node in np.unique(nodes[carries])]
         layout = tuple(
             WindowGroup(self._operations[int(nodes[units[0]])], places[units], np.tile([0, 1], (len(units), 1)), False)
             for units in columns
         )
-        weights = np.where(leaves.phase == 0, leaves.slopes, (leaves.phase > 0).astype(np.float32)).astype(np.float64)
         evidence = []
         for row in range(len(leaves.phase)):
             parts = []
@@ -180,6 +182,11 @@ class _ShallowClaims:
             group.bound,
             Tree(layout, tuple(depth_first(evidence)), clips=False),
         )
+
+    def _default(self, node: int, place: int) -> float:
+        """The slope below a ReLU by the checker's default rule."""
+        lower, upper = self._judge.region_bounds(self._operations[node])
+        return float(lower[place] + upper[place] > 0.0)
 
     def _way(
         self, leaves: SplitLeaves, row: int, nodes: Int[np.ndarray, " units"], places: Int[np.ndarray, " units"]

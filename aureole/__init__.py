@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aureole.api import classify_labels, grow, load_network, verify
+    from aureole.certificate_files import SavedCertificate, save_certificate
     from aureole.heatmap import draw_heatmap
     from aureole.images import read_image
     from synth.cutting import CutRule
     from synth.grow import GrowOptions
     from synth.result import GrowResult, GrowStep
     from verifier.certificate import Certificate, TrustedClaim
+    from verifier.check.certificates import CheckReport, check_certificate
     from verifier.errors import AureoleError, ContradictionError, InputError, SolverUnavailableError, UnsupportedOpError
     from verifier.labels import LabelClassification, LabelResult, LabelState
     from verifier.layered import LayeredNeighbourhood
@@ -34,12 +36,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "aureole.api": ("classify_labels", "grow", "load_network", "verify"),
+    "aureole.certificate_files": ("SavedCertificate", "save_certificate"),
     "aureole.heatmap": ("draw_heatmap",),
     "aureole.images": ("read_image",),
     "synth.cutting": ("CutRule",),
     "synth.grow": ("GrowOptions",),
     "synth.result": ("GrowResult", "GrowStep"),
     "verifier.certificate": ("Certificate", "TrustedClaim"),
+    "verifier.check.certificates": ("CheckReport", "check_certificate"),
     "verifier.errors": (
         "AureoleError",
         "ContradictionError",
@@ -68,6 +72,7 @@ __all__ = [
     "AureoleError",
     "Box",
     "Certificate",
+    "CheckReport",
     "ContradictionError",
     "Counterexample",
     "CutRule",
@@ -84,6 +89,7 @@ __all__ = [
     "Property",
     "Query",
     "Robust",
+    "SavedCertificate",
     "SolverUnavailableError",
     "Statistics",
     "TrustedClaim",
@@ -93,6 +99,7 @@ __all__ = [
     "Verdict",
     "Vulnerable",
     "__version__",
+    "check_certificate",
     "classify_labels",
     "draw_heatmap",
     "grow",
@@ -100,6 +107,7 @@ __all__ = [
     "keeps_top_k_set",
     "load_network",
     "read_image",
+    "save_certificate",
     "stays_in_top_k",
     "stays_out_of_top_k",
     "verify",

@@ -1,6 +1,7 @@
 """The verifier with the default attack wired in, and time limits in seconds: what `import aureole` offers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,9 @@ def verify(
     seed: int = 0,
     start: Float[np.ndarray, "..."] | None = None,
     device: str = "cpu",
+    certify: bool = False,
+    require_certificate: bool = False,
+    float32: bool = False,
 ) -> Outcome:
     """The first sound verdict of attack, bounds and MILP, with statistics.
 
@@ -65,18 +69,27 @@ def verify(
         seed: Of the attack's random starts.
         start: An image to try first, such as the unperturbed one.
         device: Where attack, bounds and search run: "cpu", "cuda" or "cuda:1"; solvers stay on the CPU.
+        certify: Derive a `Robust` again as a proof that the checker accepts (`Outcome.proof`, written by `save_certificate`),
+            within as long again as `timeout`. Nothing is trusted then; `Outcome.uncertified` says why there is no proof.
+        require_certificate: As `certify`, and what has no such proof is Unknown.
+        float32: The proof must hold for every float32 evaluation of the network too.
 
     Ctrl-C answers with what is known so far: Unknown, with the best bound, unless a verdict stands.
 
     Raises:
-        InputError: An unknown engine, solver or device, or a negative timeout.
+        InputError: An unknown engine, solver or device, a negative timeout, or `float32` without a certificate.
         SolverUnavailableError: The engine or solver is not installed, or there is no such GPU.
         ContradictionError: Two engines gave opposite answers.
     """
     return _verify(
         query,
         falsifier=_attack(seed, device),
-        options=verify_options(engine, solver, device),
+        options=replace(
+            verify_options(engine, solver, device),
+            certify=certify,
+            require_certificate=require_certificate,
+            float32=float32,
+        ),
         deadline=Deadline.after(timeout),
         starts=None if start is None else np.asarray(start, dtype=np.float64)[None],
     )

@@ -12,6 +12,8 @@ from aureole.options import (
     DEFAULT_GROW_TIMEOUT,
     DEFAULT_OUT,
     DEFAULT_TIMEOUT,
+    CertificateOption,
+    CertificateWords,
     CutName,
     CutOption,
     DefenceChoice,
@@ -20,6 +22,7 @@ from aureole.options import (
     EngineOption,
     EpsilonOption,
     FlipsOption,
+    Float32Option,
     ImageArgument,
     JsonOption,
     KOption,
@@ -32,6 +35,7 @@ from aureole.options import (
     PropertyOption,
     PropertyWords,
     RegionWords,
+    RequireOption,
     RunOptions,
     SeedOption,
     SolverChoice,
@@ -93,6 +97,9 @@ def verify(
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
+    certificate: CertificateOption = None,
+    require_certificate: RequireOption = False,
+    float32: Float32Option = False,
     as_json: JsonOption = False,
     out: OutOption = DEFAULT_OUT,
 ) -> int:
@@ -101,7 +108,8 @@ def verify(
 
     words = PropertyWords(property_kind, label, k, threshold, flips)
     options = RunOptions(engine, solver, timeout, seed, as_json, out, device)
-    return command.run(net, image, words, RegionWords(eps, widths, layers), options)
+    evidence = CertificateWords(certificate, require_certificate, float32)
+    return command.run(net, image, words, RegionWords(eps, widths, layers), options, evidence)
 
 
 @app.command()

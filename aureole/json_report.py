@@ -4,6 +4,7 @@ from typing import Any, assert_never
 
 import numpy as np
 
+from aureole.certificate_files import CertificateNote
 from aureole.counterexample_files import SavedCounterexample, scores_object
 from aureole.exits import ExitCode
 from aureole.json_parts import finite
@@ -117,7 +118,26 @@ def statistics_object(statistics: Statistics) -> dict[str, Any]:
     }
 
 
-def answer_object(outcome: Outcome, image: np.ndarray, saved: SavedCounterexample | None) -> dict[str, Any]:
+def certification_object(note: CertificateNote) -> dict[str, Any]:
+    """What became of a certificate that was asked for."""
+    saved = note.saved
+    return {
+        "file": None if saved is None else str(saved.path),
+        "bytes": None if saved is None else saved.size,
+        "leaves": note.leaves,
+        "make_seconds": note.make_seconds,
+        "check_seconds": None if saved is None else saved.report.seconds,
+        "covers_float32": note.covers_float32,
+        "reason": note.reason,
+    }
+
+
+def answer_object(
+    outcome: Outcome,
+    image: np.ndarray,
+    saved: SavedCounterexample | None,
+    certificate: CertificateNote | None = None,
+) -> dict[str, Any]:
     """The verdict with its evidence and statistics: the part that is the same wherever a verdict appears."""
     verdict = outcome.verdict
     unknown = verdict if isinstance(verdict, Unknown) else None
@@ -128,6 +148,7 @@ def answer_object(outcome: Outcome, image: np.ndarray, saved: SavedCounterexampl
         "reason": unknown and {"name": unknown.reason.name, "text": unknown.reason.value},
         "best_bound": finite(unknown.best_bound) if unknown else None,
         "certificate": robust and certificate_object(robust.certificate),
+        "certification": certificate and certification_object(certificate),
         "counterexample": vulnerable and counterexample_object(vulnerable.counterexample, image, saved),
         "statistics": statistics_object(outcome.statistics),
     }

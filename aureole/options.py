@@ -89,6 +89,35 @@ class RegionWords:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateWords:
+    """What is asked of certificates, as given.
+
+    Attributes:
+        path: Where to write one, or None.
+        is_required: Whether an answer counts only with one.
+        covers_float32: Whether a proof must hold for float32 inference too.
+
+    Raises:
+        UsageError: It says what a certificate must cover, and asks for none.
+    """
+
+    path: Path | None = None
+    is_required: bool = False
+    covers_float32: bool = False
+
+    def __post_init__(self) -> None:
+        if self.covers_float32 and not self.is_wanted:
+            raise UsageError(
+                "--float32: says what a certificate must cover; add --certificate FILE or --require-certificate"
+            )
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether one is asked for."""
+        return self.path is not None or self.is_required
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """How to run and where results go.
 
@@ -176,6 +205,20 @@ DeviceOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files a run writes.")]
+CertificateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate",
+        metavar="FILE",
+        help="Write there what aureole check accepts: a proof, or a counterexample. Proofs get as long again as --timeout.",
+    ),
+]
+RequireOption = Annotated[
+    bool, typer.Option("--require-certificate", help="Answer robust only with a proof that the checker accepts.")
+]
+Float32Option = Annotated[
+    bool, typer.Option("--float32", help="The proof must cover float32 inference in any order of summation too.")
+]
 TargetOption = Annotated[int, typer.Option("--target", metavar="T", help="The label that must survive.")]
 ObjectOption = Annotated[
     str,

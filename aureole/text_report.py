@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from aureole.certificate_files import CertificateNote
 from aureole.counterexample_files import SavedCounterexample
 from aureole.json_parts import finite
 from aureole.json_report import verdict_name
@@ -126,11 +127,33 @@ def stages_table(statistics: Statistics) -> Table:
     return table
 
 
+def certificate_rows(note: CertificateNote | None) -> list[Row]:
+    """What became of a certificate that was asked for."""
+    if note is None:
+        return []
+    saved, leaves = note.saved, "" if note.leaves is None else f", {note.leaves:,} leaves"
+    scope = ", for float32 inference too" if note.covers_float32 else ""
+    made = "" if note.make_seconds is None else f"made in {note.make_seconds:.2f} s"
+    if saved is not None:
+        text = f"{saved.path}, {saved.size:,} bytes{leaves}{scope}; {made}, checked in {saved.report.seconds:.2f} s"
+    elif note.make_seconds is not None:
+        text = f"a proof the checker accepted{leaves}{scope}; {made}"
+    else:
+        text = "none"
+    return [("certificate", text if note.reason is None else f"{text}: {note.reason}")]
+
+
 def outcome_report(
-    outcome: Outcome, claim: str, about: Sequence[Row], saved: SavedCounterexample | None, k: int
+    outcome: Outcome,
+    claim: str,
+    about: Sequence[Row],
+    saved: SavedCounterexample | None,
+    k: int,
+    certificate: CertificateNote | None = None,
 ) -> RenderableType:
     """The whole answer to one query."""
-    rows = [*about, *evidence_rows(outcome.verdict, saved, k), *statistics_rows(outcome.statistics)]
+    evidence = [*evidence_rows(outcome.verdict, saved, k), *certificate_rows(certificate)]
+    rows = [*about, *evidence, *statistics_rows(outcome.statistics)]
     return Group(heading(outcome.verdict, claim), fields(rows), Text(), stages_table(outcome.statistics))
 
 

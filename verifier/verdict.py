@@ -40,6 +40,10 @@ class UnknownReason(Enum):
     INCOMPLETE = "the chosen engine cannot decide this query; use --engine auto or milp"
     NOT_REPLAYED = "a violation was found but not confirmed strictly in exact arithmetic and ONNX Runtime: a near tie"
     TIE = "the margin's supremum lies within rounding of 0: neither a strict proof nor a strict counterexample exists here"
+    NOT_CERTIFIED = (
+        "an engine proved it, but no certificate could be made of that and one is required; give more time, or ask without"
+        " --require-certificate"
+    )
     SOLVER_FAILED = "the solver returned neither a solution nor a bound; try another --solver"
 
 

@@ -1,6 +1,7 @@
 """`aureole verify`: one query, one verdict."""
 
 from aureole import api, terminal
+from aureole.certificate_files import CertificateNote, check_target, keep_certificate
 from aureole.commands.question import Subject, keeping_contradictions, load_subject
 from aureole.counterexample_files import SavedCounterexample, file_stem, save_counterexample
 from aureole.json_parts import network_object, to_text
@@ -12,7 +13,7 @@ from aureole.json_report import (
     region_object,
     verdict_code,
 )
-from aureole.options import PropertyKind, PropertyWords, RegionWords, RunOptions
+from aureole.options import CertificateWords, PropertyKind, PropertyWords, RegionWords, RunOptions
 from aureole.questions import Region, build_property, build_region, shown_k
 from aureole.text_report import network_text, outcome_report, ranking
 from verifier.query import Query
@@ -21,10 +22,17 @@ from verifier.verify import Outcome
 
 
 def run(
-    network_name: str, image_name: str, words: PropertyWords, region_words: RegionWords, options: RunOptions
+    network_name: str,
+    image_name: str,
+    words: PropertyWords,
+    region_words: RegionWords,
+    options: RunOptions,
+    evidence: CertificateWords,
 ) -> int:
-    """Decides the query, reports it, saves a counterexample; returns the exit code."""
+    """Decides the query, reports it, saves a counterexample and the certificate; returns the exit code."""
     with terminal.reserved_stdout(options.as_json):
+        if evidence.path is not None:
+            check_target(evidence.path, [network_name, image_name])
         subject = load_subject(network_name, image_name)
         asked = build_property(words, subject.network, subject.scores)
         region = build_region(subject.image.astype("float64"), region_words)
@@ -38,12 +46,19 @@ def run(
                 seed=options.seed,
                 device=options.device,
                 start=subject.image,
+                certify=evidence.is_wanted,
+                require_certificate=evidence.is_required,
+                float32=evidence.covers_float32,
             )
+            certificate, failure = keep_certificate(query, outcome, evidence)
         saved = _save(outcome, query, subject, words, options)
     if options.as_json:
-        terminal.write_json(to_text(_json(subject, words, query, region, outcome, saved)))
+        content = _json(subject, words, query, region, outcome, saved, certificate)
+        terminal.write_json(to_text(content))
     else:
-        _print(subject, words, query, region, outcome, saved)
+        _print(subject, words, query, region, outcome, saved, certificate)
+    if failure is not None:
+        raise failure
     return int(verdict_code(outcome.verdict))
 
 
@@ -71,6 +86,7 @@ def _json(
     region: Region,
     outcome: Outcome,
     saved: SavedCounterexample | None,
+    certificate: CertificateNote | None,
 ) -> dict[str, object]:
     return {
         "schema": VERDICT_SCHEMA,
@@ -79,7 +95,7 @@ def _json(
         "image": image_object(subject.image_name, subject.scores, shown_k(words, subject.network)),
         "property": property_object(words, query.property),
         "region": region_object(region),
-        **answer_object(outcome, subject.image, saved),
+        **answer_object(outcome, subject.image, saved, certificate),
     }
 
 
@@ -90,6 +106,7 @@ def _print(
     region: Region,
     outcome: Outcome,
     saved: SavedCounterexample | None,
+    certificate: CertificateNote | None,
 ) -> None:
     k = shown_k(words, subject.network)
     about = [
@@ -97,4 +114,4 @@ def _print(
         ("image", f"{subject.image_name}, top labels {ranking(subject.scores, k)}"),
         ("region", region.text),
     ]
-    terminal.answers().print(outcome_report(outcome, query.property.name, about, saved, k))
+    terminal.answers().print(outcome_report(outcome, query.property.name, about, saved, k, certificate))

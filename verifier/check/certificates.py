@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 
+import numpy as np
+
 from verifier.check.judge import Judge
 from verifier.check.replay import replay
 from verifier.errors import InputError
@@ -16,6 +18,19 @@ from verifier.proof.errors import CertificateError
 from verifier.proof.reader import CertificateReader
 from verifier.proof.records import Statement
 from verifier.query import Query
+
+
+def is_about(statement: Statement, query: Query) -> bool:
+    """Whether a statement is the query's, to the last bit; its words for the property bind nobody."""
+    box, goal = statement.box, statement.property
+    return (
+        statement.network_sha256 == query.network.sha256
+        and np.array_equal(box.lower, query.region.lower)
+        and np.array_equal(box.upper, query.region.upper)
+        and np.array_equal(goal.coefficients, query.property.coefficients)
+        and np.array_equal(goal.offsets, query.property.offsets)
+        and goal.count == query.property.count
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,9 +33,13 @@ class VerifyOptions:
         bounds: Options of our own bounds.
         search: Options of our own branch and bound.
         use_pipeline: Whether MILP refutes count-subsets one by one (the default), or solves one model of the whole margin.
+        certify: Whether `verify` (it alone) derives every `Robust` again as a proof that the checker accepts, whichever engine
+            found it: nothing is trusted then. That gets as long again as the limit; without a limit it has none.
+        require_certificate: As `certify`, and what cannot be derived again is `Unknown`.
+        float32: The proof must hold for every float32 evaluation of the network too (`verifier.check.float32`).
 
     Raises:
-        InputError: A solver is named for an engine that runs none.
+        InputError: A solver is named for an engine that runs none; `float32` is asked for without a certificate.
     """
 
     engine: EngineChoice = EngineChoice.AUTO
@@ -43,6 +47,14 @@ class VerifyOptions:
     bounds: BoundOptions = BoundOptions()  # noqa: RUF009 - frozen
     use_pipeline: bool = True
     search: SearchOptions = SearchOptions()  # noqa: RUF009 - frozen
+    certify: bool = False
+    require_certificate: bool = False
+    float32: bool = False
+
+    @property
+    def wants_certificate(self) -> bool:
+        """Whether a proof is to be made."""
+        return self.certify or self.require_certificate
 
     def __post_init__(self) -> None:
         without_solver = (EngineChoice.BOUNDS, EngineChoice.SEARCH, EngineChoice.AUTO_LIRPA)
@@ -50,3 +62,5 @@ class VerifyOptions:
             raise InputError(
                 f"solver {self.solver!r}: engine {self.engine.value!r} takes no MILP solver; use engine auto or milp"
             )
+        if self.float32 and not self.wants_certificate:
+            raise InputError("float32: says what a certificate must cover, and none is asked for; set certify as well")

@@ -11,7 +11,7 @@ class Stage:
     """One step of a run.
 
     Attributes:
-        name: "points", "analysis", "bounds", "attack", "tightening", "search" or "MILP".
+        name: "points", "analysis", "bounds", "attack", "tightening", "search", "MILP" or "certificate".
         seconds: Wall time.
         upper_bound: The least proved upper bound of the margin after this stage; inf while there is none.
         detail: What happened, in a few words.
@@ -52,8 +52,12 @@ class Outcome:
         verdict: The answer.
         statistics: How it came about.
         cover: The splits that a search made, if one ran: they start the next one on a region much like this one.
+        proof: Behind a `Robust` that was to be certified: what the checker accepted, item by item.
+        uncertified: Why there is no proof although an engine claims to have one and a certificate was asked for; else None.
     """
 
     verdict: Verdict
     statistics: Statistics
     cover: Cover | None = field(default=None, repr=False)
+    proof: object | None = field(default=None, repr=False)
+    uncertified: str | None = None

@@ -8,6 +8,7 @@ from verifier.deadline import Deadline
 from verifier.errors import InputError
 from verifier.query import Query
 from verifier.search import Cover
+from verifier.verify.certification import certified
 from verifier.verify.falsifier import Falsifier
 from verifier.verify.investigation import Investigation
 from verifier.verify.options import VerifyOptions
@@ -30,6 +31,11 @@ def verify(
     """Decides the query: cheap points, bounds, attack, tighter bounds, search, MILP, until the first sound verdict.
 
     KeyboardInterrupt (Ctrl-C) ends it with what is known so far: Unknown, reason INTERRUPTED, unless the verdict stands.
+
+    Where the options ask for a certificate, `Robust` is derived again as a proof that the checker accepts, within as long again as
+    `deadline` leaves at entry (Ctrl-C ends that too, and keeps the verdict without a proof). Then nothing is trusted, and
+    `Outcome.proof` holds the proof; otherwise `Outcome.uncertified` says why, and the verdict lists what it trusts, or is Unknown
+    if a certificate is required. A counterexample is its own certificate.
 
     Soundness: `Robust` carries what it takes on trust; `Vulnerable` carries an image that `check.replay` accepted. Every proof is
     confronted with every image tried.
@@ -55,11 +61,17 @@ def verify(
     points = np.zeros((0, *query.region.shape)) if starts is None else np.asarray(starts, dtype=np.float64)
     if points.shape[1:] != query.region.shape:
         raise InputError(f"starts: got shape {points.shape}, wanted (n, {query.region.shape})")
-    engines = plan if plan is not None else plan_for(options if options is not None else VerifyOptions())
+    settings, allowance = options if options is not None else VerifyOptions(), limit.remaining()
+    engines = plan if plan is not None else plan_for(settings)
     investigation = Investigation(query, territory, engines, falsifier)
+    was_interrupted = False
     try:
         investigation.first_pass(points, engines.before_decide(limit))
         investigation.solve(limit)
     except KeyboardInterrupt:
         investigation.interrupt()
-    return investigation.outcome()
+        was_interrupted = True
+    outcome = investigation.outcome()
+    if not settings.wants_certificate:
+        return outcome
+    return certified(query, outcome, territory, settings, None if was_interrupted else Deadline.after(allowance))

@@ -1,0 +1,68 @@
+"""From a verdict that trusts its engine to one that trusts nothing."""
+
+import math
+import time
+from dataclasses import replace
+
+from verifier.certificate import Certificate
+from verifier.check.certificates import is_about
+from verifier.deadline import Deadline
+from verifier.errors import ContradictionError
+from verifier.query import Query
+from verifier.verdict import Robust, Unknown, UnknownReason, Verdict
+from verifier.verify.options import VerifyOptions
+from verifier.verify.outcome import Outcome, Stage
+from verifier.verify.territory import Territory
+
+
+def certified(
+    query: Query, outcome: Outcome, territory: Territory, options: VerifyOptions, deadline: Deadline | None
+) -> Outcome:
+    """The outcome with a proof in the place of what `Robust` trusts, or with the reason why there is none; others as they are.
+
+    Args:
+        query: The question.
+        outcome: The answer to it.
+        territory: Where to find bounds of the region, and splits to start from.
+        options: Whether a certificate is required, and whether it is to cover float32 inference.
+        deadline: For the proof; None if the user stopped the run already.
+
+    Raises:
+        ContradictionError: The proof is about another question; the error keeps the query.
+    """
+    if not isinstance(outcome.verdict, Robust):
+        return outcome
+    from verifier.certify import certify
+
+    claimed, started = outcome.verdict.certificate, time.monotonic()
+    proof, why = None, "interrupted"
+    try:
+        if deadline is not None:
+            cover = outcome.cover if outcome.cover is not None else territory.cover
+            found = certify(query, region=territory.bounds, cover=cover, deadline=deadline, float32=options.float32)
+            proof, why = found.proof, found.reason
+    except KeyboardInterrupt:
+        deadline = None
+    verdict: Verdict
+    if proof is not None:
+        if not is_about(proof.statement, query):
+            raise ContradictionError(
+                f"{query.network.path}: {query.property.name}: the certificate speaks about another question; please report the"
+                " query this error keeps",
+                query=query,
+            )
+        # The engine's bound rests on its own arithmetic; certified is that the margin is < 0.
+        verdict, detail = (
+            Robust(Certificate(f"{claimed.engine}, certified", None, ())),
+            f"{proof.leaves} leaves accepted",
+        )
+    else:
+        reason = UnknownReason.INTERRUPTED if deadline is None else UnknownReason.NOT_CERTIFIED
+        # Nothing is certified, so no bound is known.
+        verdict, detail = Unknown(reason, math.inf) if options.require_certificate else outcome.verdict, f"none: {why}"
+    stages, seconds = outcome.statistics.stages, time.monotonic() - started
+    stage = Stage("certificate", seconds, stages[-1].upper_bound if stages else math.inf, detail)
+    statistics = replace(outcome.statistics, stages=(*stages, stage), seconds=outcome.statistics.seconds + seconds)
+    return replace(
+        outcome, verdict=verdict, statistics=statistics, proof=proof, uncertified=None if proof is not None else why
+    )

@@ -1,6 +1,7 @@
 """Lemmas: what a region's bounds inside the network rest on, as items of a proof that the checker has accepted."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,14 @@ from verifier.deadline import Deadline
 from verifier.network import Network
 from verifier.proof.assemble import Way, depth_first
 from verifier.proof.errors import CertificateError
-from verifier.proof.quantise import COARSE, FINE, group_parameters, parameter_set
+from verifier.proof.quantise import COARSE, FINE, shares
 from verifier.proof.records import (
+    UNIT,
     CrownLemma,
+    GroupParameters,
     Item,
     Leaf,
+    ParameterSet,
     RowClaim,
     Split,
     Tree,
@@ -33,6 +37,9 @@ _LEAST_GAIN = 1e-3
 """A claim that narrows a bound by a smaller share of the interval is not worth its bytes, unless it rules out an alternative."""
 _LEEWAY = 1e-5
 """How much a bound may be raised, as a share of its magnitude, before finer parameters are tried."""
+_NO_FRACTIONS = np.zeros(0, dtype=np.uint32)
+_BLOCK = 4
+"""Claims about entries in a block of so many pixels a side follow each other: they read the same ReLUs."""
 
 
 def lemmas(network: Network, region: RegionBounds, judge: Judge, deadline: Deadline) -> Iterator[Item]:
@@ -107,6 +114,7 @@ class _ShallowClaims:
     def __init__(self, network: Network, canonical: CanonicalNetwork, judge: Judge, node: Relu | Max) -> None:
         numbers = operation_numbers(network)
         self._judge, self._node, self._operation = judge, node, numbers[node.origin]
+        self._shape = _shape_read(network, node, canonical.value_size(node.input))
         self._operations = {
             index: numbers[other.origin]
             for index, other in enumerate(canonical.nodes)
@@ -150,7 +158,15 @@ class _ShallowClaims:
                 before = upper if proof.sign > 0 else -lower
                 most = float((before - _LEAST_GAIN * (upper - lower)).max())
                 groups.append(_Group(proof, here, float(proof.bounds[here].max()), most))
-        return groups
+        return sorted(groups, key=self._place)
+
+    def _place(self, group: _Group) -> tuple[int, ...]:
+        """Orders groups so that neighbours are near each other in the image."""
+        entry = int(group.proof.entries[group.members[0]])
+        if len(self._shape) != 3:
+            return (entry,)
+        _, row, column = (int(at) for at in np.unravel_index(entry, self._shape))
+        return row // _BLOCK, column // _BLOCK, row, column
 
     def _claim(self, group: _Group, bits: int) -> RowClaim:
         """The claim, with parameters of so many bits."""
@@ -166,22 +182,25 @@ class _ShallowClaims:
             WindowGroup(self._operations[int(nodes[units[0]])], places[units], np.tile([0, 1], (len(units), 1)), False)
             for units in columns
         )
+        integers, combination = (
+            shares(np.stack([weights.ravel(), 1.0 - weights.ravel()], axis=1), bits),
+            np.array([UNIT]),
+        )
+        integers = integers.reshape(*weights.shape, 2)
+        is_active = leaves.phase > 0
         evidence = []
-        for row in range(len(leaves.phase)):
+        for row in range(len(weights)):
             parts = []
             for units in columns:
-                weight, multiplier = weights[row, units], leaves.multipliers[row, units]
-                on_input = np.where(leaves.phase[row, units] < 0, multiplier, 0.0)
-                on_floor = np.where(leaves.phase[row, units] > 0, multiplier, 0.0)
-                pair = np.stack([weight, 1.0 - weight], axis=1), np.stack([on_input, on_floor], axis=1)
-                parts.append(group_parameters(pair[0], None, pair[1], bits))
-            evidence.append((self._way(leaves, row, nodes, places), Leaf((parameter_set(np.ones(1), parts, bits),))))
-        return RowClaim(
-            proof.entries[group.members],
-            proof.sign,
-            group.bound,
-            Tree(layout, tuple(depth_first(evidence)), clips=False),
-        )
+                bound_by = leaves.multipliers[row, units]
+                held = np.flatnonzero(bound_by > 0)
+                # A fixed ReLU says z >= 0, by y - 0 >= 0 where y = z, or z <= 0, by y - z >= 0 where y = 0.
+                slots = 2 * held + is_active[row, units[held]]
+                parts.append(GroupParameters(integers[row, units], _NO_FRACTIONS, slots, bound_by[held]))
+            leaf = Leaf((ParameterSet(combination.astype(np.uint32), tuple(parts)),))
+            evidence.append((self._way(leaves, row, nodes, places), leaf))
+        tree = Tree(layout, tuple(depth_first(evidence)), clips=False)
+        return RowClaim(proof.entries[group.members], proof.sign, group.bound, tree)
 
     def _default(self, node: int, place: int) -> float:
         """The slope below a ReLU by the checker's default rule."""
@@ -196,6 +215,15 @@ class _ShallowClaims:
             (Split(self._operations[int(nodes[unit])], int(places[unit]), 1), bool(leaves.phase[row, unit] > 0))
             for unit in units[units >= 0].tolist()
         )
+
+
+def _shape_read(network: Network, node: Relu | Max, size: int) -> tuple[int, ...]:
+    """The shape of what an operation reads; of a merged pair, what the earlier one reads."""
+    value = network.nodes[node.origin].inputs[0]
+    while value and math.prod(network.value_shape(value)) != size:
+        value = network.nodes[value - 1].inputs[0]
+    shape = network.value_shape(value)
+    return shape if math.prod(shape) == size else (size,)
 
 
 def worthwhile(

@@ -75,7 +75,8 @@ class LeafBounder:
                 found, is_empty = self._set_bounds([parts[i] for i in left], number, (lower[left], upper[left]))
                 reached = np.where(np.isfinite(found.bounds), found.bounds, np.inf)
                 best[left] = np.where(is_empty, -np.inf, np.minimum(best[left], reached))
-                lower[left], upper[left] = _clipped(found, lower[left], upper[left])
+                if (counts[left] > number + 1).any():
+                    lower[left], upper[left] = _clipped(found, lower[left], upper[left])
         return best
 
     def _set_bounds(self, parts: list[Part], number: int, box: Bounds) -> tuple[Bounded, Bool[np.ndarray, " parts"]]:

@@ -11,6 +11,7 @@ from attacks.domains import Domain
 from attacks.steps import Stepper
 
 Rows = Float[Tensor, "rows pixels"]
+Unit = Literal["sign", "l2", "sparse"]
 _TINY = 1e-30
 
 
@@ -26,7 +27,7 @@ class UnitStep:
     """
 
     size: float | Tensor
-    unit: Literal["sign", "l2", "sparse"] = "sign"
+    unit: Unit = "sign"
     momentum: float | None = None
     sparsity: float = 0.95
 

@@ -29,6 +29,7 @@ class AttackResult:
         iterations: Steps taken for each row; for a black-box attack, generations.
         history: The goal's margin at every point visited, one row an iteration; may be empty.
         reported: What the released code would report in place of a norm of the difference, by name; may be empty.
+        shared: The one perturbation of a universal attack, before clipping; otherwise None.
         norm, eps: The ball, or None.
         seed: All randomness of a row comes from it, and from the row's own image and labels.
         options: The attack's own options, by name.
@@ -51,6 +52,7 @@ class AttackResult:
     iterations: Int[Tensor, " rows"]
     history: Float[Tensor, "iterations rows"]
     reported: Mapping[str, Float64[Tensor, " rows"]] = field(default_factory=dict)
+    shared: Float32[Tensor, "..."] | None = None
     norm: str | None = None
     eps: float | None = None
     seed: int = 0

@@ -53,7 +53,7 @@ class ShallowProof:
     leaves: SplitLeaves
 
 
-def split_leaves(found: Maxima, weights: Sequence[Float[np.ndarray, " units"]]) -> list[SplitLeaves | None]:
+def split_leaves(found: Maxima, weights: Sequence[Float[np.ndarray, "_"]]) -> list[SplitLeaves | None]:
     """For each function the smallest tree of parts whose own parameters all bound it by its `upper`.
 
     A part whose own bound is as good as the function's is a leaf, whatever was found below it. So no leaf rests on an ancestor's

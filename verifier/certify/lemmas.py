@@ -149,11 +149,19 @@ class _ShallowClaims:
         known = self._judge.region_bounds(self._operation)
         groups = []
         for proof, members in zip(proofs, worthwhile(self._node, known, proofs), strict=True):
-            left = members
-            while len(left):
-                entries = proof.entries[left]
-                is_same = self._judge.same_as_first(self._operation, entries)
-                here, left = left[is_same], left[~is_same]
+            pending = [members]
+            while pending:
+                left = pending.pop()
+                if not len(left):
+                    continue
+                try:
+                    is_same = self._judge.same_as_first(self._operation, proof.entries[left])
+                except CertificateError:
+                    # Too many to be compared at once; a single one always passes.
+                    pending += [left[len(left) // 2 :], left[: len(left) // 2]]
+                    continue
+                here = left[is_same]
+                pending.append(left[~is_same])
                 lower, upper = (side[proof.entries[here]] for side in known)
                 before = upper if proof.sign > 0 else -lower
                 most = float((before - _LEAST_GAIN * (upper - lower)).max())

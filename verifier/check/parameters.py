@@ -93,11 +93,18 @@ def _fill(chosen: Chosen, group: WindowGroup, rows: Int[np.ndarray, " rows"], he
         if not ((fractions >= 0.0) & (fractions <= 1.0)).all():
             raise CertificateError(f"a fraction for {what} is larger than 1")
         chosen.fractions[rows[:, None], places[None, :]] = fractions
-    for row, part in zip(rows.tolist(), held, strict=True):
-        values = part.multipliers.astype(np.float64)
-        if part.places.shape != values.shape or not (np.isfinite(values) & (values >= 0.0)).all():
-            raise CertificateError(f"multipliers for {what} are negative or not finite")
-        if not np.isin(part.places, np.flatnonzero(is_used)).all() or len(np.unique(part.places)) < len(values):
-            raise CertificateError(f"multipliers for {what} name no alternative, or one twice")
-        at, slot = np.divmod(part.places, shape[1])
-        chosen.multipliers[group.alternatives[at, slot], row, places[at]] = values
+    if any(part.places.shape != part.multipliers.shape for part in held):
+        raise CertificateError(f"multipliers for {what} have no place each")
+    named, values = (np.concatenate([getattr(part, name) for part in held]) for name in ("places", "multipliers"))
+    owner = np.repeat(np.arange(len(held)), [len(part.places) for part in held])
+    if not (np.isfinite(values) & (values >= 0.0)).all():
+        raise CertificateError(f"multipliers for {what} are negative or not finite")
+    is_known = (named >= 0) & (named < is_used.size)
+    if (
+        not is_known.all()
+        or not is_used.ravel()[named].all()
+        or len(np.unique(owner * is_used.size + named)) < len(named)
+    ):
+        raise CertificateError(f"multipliers for {what} name no alternative, or one twice")
+    at, slot = np.divmod(named, shape[1])
+    chosen.multipliers[group.alternatives[at, slot], rows[owner], places[at]] = values

@@ -8,6 +8,7 @@ from jaxtyping import Int
 
 from verifier.check.maps import Vector
 from verifier.check.steps import MaximumStep
+from verifier.proof.assemble import Way
 from verifier.proof.errors import CertificateError
 from verifier.proof.records import Leaf, Split, Tree, WindowGroup
 
@@ -50,6 +51,20 @@ class Part:
     masks: Mapping[tuple[int, int], int]
     leaf: Leaf
     clips: bool
+
+
+def part_at(goal: Goal, layout: tuple[WindowGroup, ...], way: Way, leaf: Leaf, maxima: Maxima) -> Part:
+    """The leaf at the end of a way down a tree that clips."""
+    masks: dict[tuple[int, int], int] = {}
+    for split, wins in way:
+        _restrict(masks, split, wins, maxima)
+    return Part(goal, layout, masks, leaf, clips=True)
+
+
+def _restrict(masks: dict[tuple[int, int], int], split: Split, wins: bool, maxima: Maxima) -> None:
+    key, everything = (split.operation, split.window), maxima[split.operation].everything
+    chosen = split.alternatives if wins else everything & ~split.alternatives
+    masks[key] = masks.get(key, everything) & chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +111,7 @@ def parts_of(goal: Goal, tree: Tree, maxima: Maxima) -> Iterator[Part]:
 def _masks(side: _Side | None, maxima: Maxima) -> dict[tuple[int, int], int]:
     masks: dict[tuple[int, int], int] = {}
     while side is not None:
-        split = side.split
-        key, everything = (split.operation, split.window), maxima[split.operation].everything
-        chosen = split.alternatives if side.wins else everything & ~split.alternatives
-        masks[key] = masks.get(key, everything) & chosen
+        _restrict(masks, side.split, side.wins, maxima)
         side = side.above
     return masks
 

@@ -19,6 +19,7 @@ class Naming:
     Attributes:
         layout: A fingerprint of the windows and their alternatives: equal ones have the same splits and parameters.
         inside: One of these and their bounds.
+        positions: By stage, int64 (windows, slots): the position of each slot among its window's alternatives, -1 where absent.
     """
 
     def __init__(self, region: RegionBounds, skeleton: Skeleton) -> None:
@@ -28,13 +29,13 @@ class Naming:
         for index, stage in enumerate(skeleton.stages):
             here = self._homes.setdefault(stage.node, {})
             here.update({int(entry): (index, window) for window, entry in enumerate(stage.entries)})
-        self._positions = [self._slots(index) for index in range(len(skeleton.stages))]
+        self.positions = [self._slots(index) for index in range(len(skeleton.stages))]
         self._names: dict[Split, NamedSplit] = {}
         self._sides: dict[NamedSplit, tuple[tuple[int, int], int, int]] = {}
         self.layout = digest(
             [
                 [stage.node, stage.entries, stage.is_relu, stage.has_floor, positions]
-                for stage, positions in zip(skeleton.stages, self._positions, strict=True)
+                for stage, positions in zip(skeleton.stages, self.positions, strict=True)
             ]
         )
         bounds = [[stage.lower.cpu().numpy(), stage.upper.cpu().numpy()] for stage in skeleton.stages]
@@ -85,12 +86,12 @@ class Naming:
         return Split(stage, place, self._slots_at(stage, place, named.alternatives), wins=True)
 
     def _slots_at(self, stage: int, window: int, alternatives: int) -> int:
-        positions = self._positions[stage][window]
+        positions = self.positions[stage][window]
         return sum(1 << slot for slot, place in enumerate(positions) if place >= 0 and alternatives >> int(place) & 1)
 
     def _name(self, split: Split) -> NamedSplit:
         stage = self._skeleton.stages[split.stage]
-        positions = self._positions[split.stage][split.window]
+        positions = self.positions[split.stage][split.window]
         chosen = sum(1 << int(place) for slot, place in enumerate(positions) if place >= 0 and split.slots >> slot & 1)
         named = NamedSplit(stage.node, int(stage.entries[split.window]), chosen, split.wins)
         self._names[split] = named

@@ -272,10 +272,12 @@ def minimise(
     descent: Descent,
     threshold: float,
     must_stop: Callable[[], bool] = lambda: False,
+    clips: bool = True,
 ) -> Bounded:
     """The least upper bounds found from the starting parameters (size, batch).
 
-    Rows whose bound falls below the threshold are left alone from then on. Half way each row clips its box by its own plane.
+    Rows whose bound falls below the threshold are left alone from then on. If it `clips`, each row clips its box half way by its
+    own plane: the parameters returned may then give the bound over the clipped box alone.
 
     Soundness: every iterate is projected before it is evaluated, so each bound holds up to rounding; over a clipped box a bound
     counts as no less than what is known outside it.
@@ -318,7 +320,7 @@ def minimise(
             matrix, step = matrix[:, left], step[:, left]
             first, second = first[:, left], second[:, left]
         matrix = matrix - step
-        if iteration == descent.iterations // 2:
+        if clips and iteration == descent.iterations // 2:
             # The best parameters so far: in range, as those of a step not yet projected are not.
             rows = rows.clipped(rows.walk(kept[:, active]))
             floor = -_CLIPPING_SLACK * rows.skeleton.scale

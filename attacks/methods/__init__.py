@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from attacks.methods import gradient
+from attacks.methods import gradient, linearised, penalty, topk
 from attacks.methods.method import Method, Variant
 
-METHODS: Mapping[str, Method] = MappingProxyType({each.name: each for each in gradient.METHODS})
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {each.name: each for family in (gradient, penalty, linearised, topk) for each in family.METHODS}
+)
 
 __all__ = ["METHODS", "Method", "Variant"]

@@ -202,6 +202,32 @@ def check(
 
 
 @app.command()
+def crosscheck(
+    claims: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CLAIMS",
+            help="A table of claims (CSV, JSON or Parquet), or a folder that holds claims.* or results.*.",
+        ),
+    ],
+    network: Annotated[
+        str, typer.Option("--network", metavar="NET", help="The ONNX file they are about, or a shipped network.")
+    ],
+    engine: EngineOption = EngineName.AUTO,
+    solver: SolverChoice = SolverOption.AUTO,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Seconds for each claim.")] = DEFAULT_TIMEOUT,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    out: OutOption = DEFAULT_OUT,
+) -> int:
+    """Which claims about attacks are true? Exit code 0: all stand; 1: one does not; 2: some are undecided."""
+    from aureole.commands import crosscheck as command
+
+    return command.run(claims, network, RunOptions(engine, solver, timeout, seed, as_json, out, device))
+
+
+@app.command()
 def train(
     architecture: Annotated[str, typer.Argument(metavar="ARCHITECTURE", help="cnn4k, strided2, strided3 or wide150k.")],
     defence: Annotated[DefenceChoice, typer.Option("--defence", help="How it learns to resist.")] = DefenceChoice.NONE,

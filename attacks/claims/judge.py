@@ -53,7 +53,9 @@ def judge_claims(
             if on_judgement is not None:
                 on_judgement(judged[place])
 
-    shown, asked, averaged = [], [], []
+    shown: list[int] = []
+    asked: list[int] = []
+    averaged: list[int] = []
     for place, claim in enumerate(claims):
         if claim.kind is ClaimKind.ROBUST_ACCURACY:
             averaged.append(place)

@@ -28,10 +28,14 @@ from attacks.metrics.ranking import (
     tied_rows,
     top_k_accuracy,
 )
+from attacks.metrics.summary import Attacked, Change, Summary, summarise
 
 __all__ = [
+    "Attacked",
     "Average",
+    "Change",
     "Norm",
+    "Summary",
     "area_under_roc",
     "average_perturbation",
     "average_precision",
@@ -54,6 +58,7 @@ __all__ = [
     "rmsd",
     "success_rate",
     "success_within",
+    "summarise",
     "tied_rows",
     "top_k_accuracy",
 ]

@@ -40,6 +40,10 @@ class UnknownReason(Enum):
     INCOMPLETE = "the chosen engine cannot decide this query; use --engine auto or milp"
     NOT_REPLAYED = "a violation was found but not confirmed strictly in exact arithmetic and ONNX Runtime: a near tie"
     TIE = "the margin's supremum lies within rounding of 0: neither a strict proof nor a strict counterexample exists here"
+    ROUNDING = (
+        "an engine's proof is within what float64 rounding can do to this network over this region, so it is not believed; ask for"
+        " a smaller region"
+    )
     NOT_CERTIFIED = (
         "an engine proved it, but no certificate could be made of that and one is required; give more time, or ask without"
         " --require-certificate"

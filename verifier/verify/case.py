@@ -33,6 +33,7 @@ class Case:
         query: The query.
         verdict: Robust or Vulnerable once settled, else None.
         best_bound: The least proved upper bound of the margin; inf while there is none.
+        is_unclear: Whether an engine's proof was refused because float64 rounding may explain it.
         best_point: The point with the largest margin seen, and `best_margin`, that margin rounded to nearest.
     """
 
@@ -40,6 +41,7 @@ class Case:
         self.query = query
         self.verdict: Robust | Vulnerable | None = None
         self.best_bound = math.inf
+        self.is_unclear = False
         self.best_point: Point | None = None
         self.best_margin = -math.inf
         self._claim = "nothing"
@@ -90,13 +92,24 @@ class Case:
             self.best_bound, self._claim = bound, f"{engine} bounds the margin by {bound:.9g}"
             self._confront()
 
-    def claim_robust(self, certificate: Certificate) -> None:
+    def claim_robust(self, certificate: Certificate, room: float) -> None:
         """An engine's proof that the margin stays < 0; no news if the query is settled.
+
+        Refused, and noted as unclear, if rounding can move some form by as much as the room.
+
+        Args:
+            certificate: The proof.
+            room: How far below 0 everything lies that the engine bounded.
 
         Raises:
             ContradictionError: A known point's margin is >= 0, rigorously.
         """
         if self.verdict is None:
+            roundings = np.abs(self.query.property.coefficients) @ self._evidence.roundings
+            if not roundings.max() < room:
+                _log.info("%s: room %.3g, rounding %.3g", certificate.engine, room, roundings.max())
+                self.is_unclear = True
+                return
             self.verdict = Robust(certificate)
             self._claim = f"{certificate.engine} proved the margin < 0 (bound {certificate.bound})"
             self._confront()

@@ -18,7 +18,9 @@ from verifier.verify.territory import Territory
 def certified(
     query: Query, outcome: Outcome, territory: Territory, options: VerifyOptions, deadline: Deadline | None
 ) -> Outcome:
-    """The outcome with a proof in the place of what `Robust` trusts, or with the reason why there is none; others as they are.
+    """The outcome with a proof in the place of what `Robust` trusts, or with the reason why there is none.
+
+    So too where an engine's proof was not believed for its rounding; other outcomes stay as they are.
 
     Args:
         query: The question.
@@ -30,11 +32,12 @@ def certified(
     Raises:
         ContradictionError: The proof is about another question; the error keeps the query.
     """
-    if not isinstance(outcome.verdict, Robust):
+    claimed = _claimed(outcome.verdict)
+    if claimed is None:
         return outcome
     from verifier.certify import certify
 
-    claimed, started = outcome.verdict.certificate, time.monotonic()
+    started = time.monotonic()
     proof, why = None, "interrupted"
     try:
         if deadline is not None:
@@ -43,26 +46,32 @@ def certified(
             proof, why = found.proof, found.reason
     except KeyboardInterrupt:
         deadline = None
-    verdict: Verdict
-    if proof is not None:
-        if not is_about(proof.statement, query):
-            raise ContradictionError(
-                f"{query.network.path}: {query.property.name}: the certificate speaks about another question; please report the"
-                " query this error keeps",
-                query=query,
-            )
-        # The engine's bound rests on its own arithmetic; certified is that the margin is < 0.
-        verdict, detail = (
-            Robust(Certificate(f"{claimed.engine}, certified", None, ())),
-            f"{proof.leaves} leaves accepted",
+    if proof is not None and not is_about(proof.statement, query):
+        raise ContradictionError(
+            f"{query.network.path}: {query.property.name}: the certificate speaks about another question; please report the"
+            " query this error keeps",
+            query=query,
         )
-    else:
-        reason = UnknownReason.INTERRUPTED if deadline is None else UnknownReason.NOT_CERTIFIED
+    verdict, detail = outcome.verdict, f"none: {why}"
+    if proof is not None:
+        # The engine's bound rests on its own arithmetic; certified is that the margin is < 0.
+        verdict, detail = Robust(Certificate(claimed, None, ())), f"{proof.leaves} leaves accepted by the checker"
+    elif options.require_certificate and isinstance(verdict, Robust):
         # Nothing is certified, so no bound is known.
-        verdict, detail = Unknown(reason, math.inf) if options.require_certificate else outcome.verdict, f"none: {why}"
+        verdict = Unknown(UnknownReason.INTERRUPTED if deadline is None else UnknownReason.NOT_CERTIFIED, math.inf)
     stages, seconds = outcome.statistics.stages, time.monotonic() - started
     stage = Stage("certificate", seconds, stages[-1].upper_bound if stages else math.inf, detail)
     statistics = replace(outcome.statistics, stages=(*stages, stage), seconds=outcome.statistics.seconds + seconds)
-    return replace(
-        outcome, verdict=verdict, statistics=statistics, proof=proof, uncertified=None if proof is not None else why
-    )
+    uncertified = None if proof is not None else why
+    return replace(outcome, verdict=verdict, statistics=statistics, proof=proof, uncertified=uncertified)
+
+
+def _claimed(verdict: Verdict) -> str | None:
+    """What a certificate would name as the engine; None where no engine claims a proof."""
+    match verdict:
+        case Robust(certificate):
+            return f"{certificate.engine}, certified"
+        case Unknown(reason=UnknownReason.ROUNDING):
+            return "certified bounds and splits"
+        case _:
+            return None

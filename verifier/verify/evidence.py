@@ -14,6 +14,7 @@ from verifier.network import Network
 from verifier.property import Property
 from verifier.region import Box
 from verifier.torch_network import TorchNetwork
+from verifier.verify.float64 import score_roundings
 
 _log = logging.getLogger(__name__)
 _LINEAR_ROUNDS = 3
@@ -42,6 +43,14 @@ class Evidence:
         self.points: list[Point] = []
         self._seen: set[bytes] = set()
         self._model: TorchNetwork | None = None
+        self._roundings: Float[np.ndarray, " labels"] | None = None
+
+    @property
+    def roundings(self) -> Float[np.ndarray, " labels"]:
+        """By score: how far float64 rounding can move it in the region (`float64.score_roundings`)."""
+        if self._roundings is None:
+            self._roundings = score_roundings(self.network, self.region)
+        return self._roundings
 
     def offer(self, images: Iterable[object], origin: str) -> int:
         """Adds the float32 images that lie inside the box, each once; returns how many had to be refused."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from verifier.bounds import PropertyBound, RegionBounds
 from verifier.bounds.engine import BoundEngine
+from verifier.bounds.topk import safety_slack
 from verifier.certificate import Certificate, TrustedClaim
 from verifier.deadline import Deadline
 from verifier.errors import ContradictionError
@@ -73,6 +74,14 @@ class Investigation:
     def interrupt(self) -> None:
         """Notes that the user stopped the run: what is open stays open for that reason."""
         self._was_interrupted = True
+
+    def hold_against_points(self, certificate: Certificate) -> None:
+        """Adopts a proof that the checker accepted, if the query is open.
+
+        Raises:
+            ContradictionError: An image tried disproves it.
+        """
+        self._case.claim_robust(certificate, math.inf)
 
     def look(self) -> None:
         """Holds the query against points of its region that were found elsewhere.
@@ -197,7 +206,9 @@ class Investigation:
 
     def outcome(self) -> Outcome:
         """The verdict so far, with statistics."""
-        verdict = Unknown(self._reason(), self._case.best_bound) if self.verdict is None else self.verdict
+        # What rounding may explain is no bound either.
+        best_bound = math.inf if self._case.is_unclear else self._case.best_bound
+        verdict = Unknown(self._reason(), best_bound) if self.verdict is None else self.verdict
         bound = self._property_bound
         statistics = Statistics(
             stages=tuple(self._stages),
@@ -210,6 +221,8 @@ class Investigation:
         return Outcome(verdict, statistics, None if self._frontier is None else self._frontier.cover)
 
     def _reason(self) -> UnknownReason:
+        if self._case.is_unclear:
+            return UnknownReason.ROUNDING
         if self._case.is_tie:
             return UnknownReason.TIE
         if self._was_interrupted:
@@ -334,7 +347,7 @@ class Investigation:
         self._case.look()
         self._case.claim_bound(bound.upper, bound.engine)
         if bound.is_robust and -math.inf < bound.upper < 0:
-            self._case.claim_robust(Certificate(bound.engine, bound.upper, _distinct(bound.trusted)))
+            self._case.claim_robust(Certificate(bound.engine, bound.upper, _distinct(bound.trusted)), -bound.upper)
         if self._property_bound is None or bound.upper <= self._property_bound.upper:
             self._property_bound = bound
 
@@ -361,7 +374,9 @@ class Investigation:
             bound = self._everywhere(found.best_bound)
             earlier = () if self._property_bound is None else self._property_bound.trusted
             claims = _distinct((*found.trusted, *earlier))
-            self._case.claim_robust(Certificate(engine, bound if bound < 0 else None, claims))
+            self._case.claim_robust(
+                Certificate(engine, bound if bound < 0 else None, claims), self._room(found.best_bound)
+            )
         self._was_cut_short |= self.verdict is None and deadline.has_expired
 
     def _decide(self, decide: Decide, region: RegionBounds, deadline: Deadline) -> MilpOutcome:
@@ -396,7 +411,7 @@ class Investigation:
         if milp.status is not MilpStatus.WITNESS:
             self._case.claim_bound(self._everywhere(milp.best_bound), engine)
         if milp.status is MilpStatus.REFUTED and -math.inf < milp.best_bound < 0:
-            self._case.claim_robust(self._milp_certificate(milp, engine))
+            self._case.claim_robust(self._milp_certificate(milp, engine), self._room(milp.best_bound))
         elif len(milp.seeds):
             self._attack(milp.seeds.reshape(-1, *self.query.region.shape), deadline)
         self._was_cut_short |= self.verdict is None and deadline.has_expired
@@ -404,6 +419,13 @@ class Investigation:
     def _everywhere(self, bound: float) -> float:
         """A complete engine's bound speaks of the subsets it was given; of those that bounds refuted only "< 0" is known."""
         return max(bound, 0.0) if self._open_subsets() is not None and not math.isnan(bound) else bound
+
+    def _room(self, bound: float) -> float:
+        """How far below 0 everything lies once a complete engine has refuted what it was given: bounds refuted the rest."""
+        region = self._territory.bounds
+        if self._open_subsets() is None or region is None:
+            return -bound
+        return min(-bound, safety_slack(region, self.query.property))
 
     def _milp_certificate(self, milp: MilpOutcome, engine: str) -> Certificate:
         bound = self._everywhere(milp.best_bound)

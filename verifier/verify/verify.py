@@ -8,6 +8,7 @@ from verifier.deadline import Deadline
 from verifier.errors import InputError
 from verifier.query import Query
 from verifier.search import Cover
+from verifier.verdict import Robust, Unknown, UnknownReason
 from verifier.verify.certification import certified
 from verifier.verify.falsifier import Falsifier
 from verifier.verify.investigation import Investigation
@@ -36,6 +37,8 @@ def verify(
     `deadline` leaves at entry (Ctrl-C ends that too, and keeps the verdict without a proof). Then nothing is trusted, and
     `Outcome.proof` holds the proof; otherwise `Outcome.uncertified` says why, and the verdict lists what it trusts, or is Unknown
     if a certificate is required. A counterexample is its own certificate.
+
+    Where float64 rounding could explain an engine's proof, only a proof that the checker accepts counts, asked for or not.
 
     Soundness: `Robust` carries what it takes on trust; `Vulnerable` carries an image that `check.replay` accepted. Every proof is
     confronted with every image tried.
@@ -72,6 +75,12 @@ def verify(
         investigation.interrupt()
         was_interrupted = True
     outcome = investigation.outcome()
-    if not settings.wants_certificate:
+    is_unclear = isinstance(outcome.verdict, Unknown) and outcome.verdict.reason is UnknownReason.ROUNDING
+    if settings.wants_certificate:
+        limit = Deadline.after(allowance)
+    elif not is_unclear:
         return outcome
-    return certified(query, outcome, territory, settings, None if was_interrupted else Deadline.after(allowance))
+    outcome = certified(query, outcome, territory, settings, None if was_interrupted else limit)
+    if isinstance(outcome.verdict, Robust):
+        investigation.hold_against_points(outcome.verdict.certificate)
+    return outcome

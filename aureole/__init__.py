@@ -7,13 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aureole.api import classify_labels, grow, load_network, verify
+    from aureole.api import classify_labels, grow, grow_zones, load_network, verify
     from aureole.certificate_files import SavedCertificate, save_certificate
     from aureole.heatmap import draw_heatmap
     from aureole.images import read_image
     from synth.cutting import CutRule
+    from synth.goals import labels_survive
     from synth.grow import GrowOptions
     from synth.result import GrowResult, GrowStep
+    from synth.zones import Sides, Zones
     from verifier.certificate import Certificate, TrustedClaim
     from verifier.check.certificates import CheckReport, check_certificate
     from verifier.errors import AureoleError, ContradictionError, InputError, SolverUnavailableError, UnsupportedOpError
@@ -35,13 +37,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "aureole.api": ("classify_labels", "grow", "load_network", "verify"),
+    "aureole.api": ("classify_labels", "grow", "grow_zones", "load_network", "verify"),
     "aureole.certificate_files": ("SavedCertificate", "save_certificate"),
     "aureole.heatmap": ("draw_heatmap",),
     "aureole.images": ("read_image",),
     "synth.cutting": ("CutRule",),
+    "synth.goals": ("labels_survive",),
     "synth.grow": ("GrowOptions",),
     "synth.result": ("GrowResult", "GrowStep"),
+    "synth.zones": ("Sides", "Zones"),
     "verifier.certificate": ("Certificate", "TrustedClaim"),
     "verifier.check.certificates": ("CheckReport", "check_certificate"),
     "verifier.errors": (
@@ -90,6 +94,7 @@ __all__ = [
     "Query",
     "Robust",
     "SavedCertificate",
+    "Sides",
     "SolverUnavailableError",
     "Statistics",
     "TrustedClaim",
@@ -98,13 +103,16 @@ __all__ = [
     "UnsupportedOpError",
     "Verdict",
     "Vulnerable",
+    "Zones",
     "__version__",
     "check_certificate",
     "classify_labels",
     "draw_heatmap",
     "grow",
+    "grow_zones",
     "keeps_thresholds",
     "keeps_top_k_set",
+    "labels_survive",
     "load_network",
     "read_image",
     "save_certificate",

@@ -1,6 +1,6 @@
 """The verifier with the default attack wired in, and time limits in seconds: what `import aureole` offers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float
 from attacks.margin import MarginAttack, MarginAttackOptions
 from aureole.exits import MissingFileError
 from nets import shipped
-from synth.grow import GrowOptions
-from synth.grow import grow as _grow
+from synth.grow import GrowOptions, label_question
+from synth.grow import grow_zones as _grow_zones
 from synth.result import GrowResult, GrowStep
+from synth.zones import Zones
 from verifier.bounds import BoundOptions
 from verifier.deadline import Deadline
 from verifier.errors import InputError, SolverUnavailableError
@@ -21,6 +22,7 @@ from verifier.labels import LabelClassification, LabelResult
 from verifier.labels import classify_labels as _classify_labels
 from verifier.network import Network
 from verifier.onnx_import import load_network as _load_onnx
+from verifier.property import Property
 from verifier.query import Query
 from verifier.region import Box
 from verifier.search import SearchOptions
@@ -145,12 +147,41 @@ def grow(
     `on_step` is called after each step; `trace` names a file from which an interrupted run goes on. Other arguments and errors
     are those of `verify`.
     """
-    return _grow(
+    zones, goals = label_question(network, image, pixels, target, k)
+    return grow_zones(
         network,
-        image,
-        pixels,
-        target,
-        k,
+        zones,
+        goals,
+        options=options,
+        timeout=timeout,
+        engine=engine,
+        solver=solver,
+        seed=seed,
+        on_step=on_step,
+        trace=trace,
+        device=device,
+    )
+
+
+def grow_zones(
+    network: Network,
+    zones: Zones,
+    goals: Sequence[Property],
+    *,
+    options: GrowOptions | None = None,
+    timeout: float | None = None,
+    engine: str = "auto",
+    solver: str = "auto",
+    seed: int = 0,
+    on_step: Callable[[GrowStep], None] | None = None,
+    trace: Path | None = None,
+    device: str = "cpu",
+) -> GrowResult:
+    """The largest neighbourhood found, with one epsilon per zone, in which every goal holds; the rest as in `grow`."""
+    return _grow_zones(
+        network,
+        zones,
+        goals,
         options=options or GrowOptions(),
         falsifier=_attack(seed, device),
         verify_options=verify_options(engine, solver, device),

@@ -12,8 +12,10 @@ from aureole.options import (
     DEFAULT_GROW_TIMEOUT,
     DEFAULT_OUT,
     DEFAULT_TIMEOUT,
+    BandsOption,
     CertificateOption,
     CertificateWords,
+    CornersOption,
     CutName,
     CutOption,
     DefenceChoice,
@@ -21,6 +23,7 @@ from aureole.options import (
     EngineName,
     EngineOption,
     EpsilonOption,
+    FixedOption,
     FlipsOption,
     Float32Option,
     ImageArgument,
@@ -38,8 +41,11 @@ from aureole.options import (
     RequireOption,
     RunOptions,
     SeedOption,
+    SidesName,
+    SidesOption,
     SolverChoice,
     SolverOption,
+    StepOption,
     TargetOption,
     ThresholdOption,
     TimeoutOption,
@@ -144,6 +150,11 @@ def grow(
     k: KOption = 2,
     cut: CutOption = CutName.FIXED,
     weights: WeightsOption = None,
+    fixed: FixedOption = None,
+    bands: BandsOption = None,
+    sides: SidesOption = SidesName.BOTH,
+    step: StepOption = 1.0 / 255.0,
+    corners: CornersOption = 1000,
     trace: TraceOption = None,
     engine: EngineOption = EngineName.AUTO,
     solver: SolverChoice = SolverOption.AUTO,
@@ -157,7 +168,10 @@ def grow(
     from aureole.commands import grow as command
 
     options = RunOptions(engine, solver, timeout, seed, as_json, out, device)
-    return command.run(net, image, command.GrowWords(target, perturbed, k, cut, weights, trace), options)
+    words = command.GrowWords(
+        tuple(target), tuple(perturbed), k, cut, weights, trace, fixed, bands, sides, step, corners
+    )
+    return command.run(net, image, words, options)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aureole.images import write_file
+from synth.zones import Neighbourhood
 from verifier.errors import InputError
 from verifier.layered import LayeredNeighbourhood
 
@@ -37,7 +38,7 @@ class HeatmapText:
 
 
 def draw_heatmap(
-    neighbourhood: LayeredNeighbourhood, path: Path, text: HeatmapText, outside: Float[np.ndarray, "..."] | None = None
+    neighbourhood: Neighbourhood, path: Path, text: HeatmapText, outside: Float[np.ndarray, "..."] | None = None
 ) -> None:
     """Writes one PNG: the image with the object outlined, epsilon per pixel over it, and `outside`, with epsilon by layer below.
 
@@ -56,7 +57,7 @@ def draw_heatmap(
     write_file(path, _render(neighbourhood, text, outside))
 
 
-def _render(neighbourhood: LayeredNeighbourhood, text: HeatmapText, outside: np.ndarray | None) -> bytes:
+def _render(neighbourhood: Neighbourhood, text: HeatmapText, outside: np.ndarray | None) -> bytes:
     # Figure without pyplot: no global state, no display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -105,27 +106,27 @@ def _pixels(image: np.ndarray) -> np.ndarray:
     return image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)
 
 
-def _panel(axes: Any, title: str, neighbourhood: LayeredNeighbourhood) -> None:
+def _panel(axes: Any, title: str, neighbourhood: Neighbourhood) -> None:
     height, width = neighbourhood.pixels.shape
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     axes.set_title(title, fontsize=10)
 
 
-def _outline(axes: Any, neighbourhood: LayeredNeighbourhood) -> None:
+def _outline(axes: Any, neighbourhood: Neighbourhood) -> None:
     # The contour of a binary mask at 0.5 runs between its pixels and their neighbours.
     mask = np.pad(neighbourhood.pixels.astype(np.float64), 1)
     rows, columns = np.arange(-1, mask.shape[0] - 1), np.arange(-1, mask.shape[1] - 1)
     axes.contour(columns, rows, mask, levels=[0.5], colors=_OUTLINE, linewidths=1.1)
 
 
-def _draw_image(axes: Any, neighbourhood: LayeredNeighbourhood, title: str) -> None:
+def _draw_image(axes: Any, neighbourhood: Neighbourhood, title: str) -> None:
     axes.imshow(_pixels(neighbourhood.image), cmap="gray", vmin=0, vmax=1)
     _outline(axes, neighbourhood)
     _panel(axes, title, neighbourhood)
 
 
-def _draw_heat(axes: Any, neighbourhood: LayeredNeighbourhood, title: str, norm: Any) -> Any:
-    shown = axes.imshow(neighbourhood.epsilons[neighbourhood.layers], cmap=_colours(), norm=norm)
+def _draw_heat(axes: Any, neighbourhood: Neighbourhood, title: str, norm: Any) -> Any:
+    shown = axes.imshow(neighbourhood.widths.max(axis=0), cmap=_colours(), norm=norm)
     ink = neighbourhood.image.max(axis=0)
     # White where the image has ink, transparent where it has none: the heat stays readable in between.
     overlay = np.ones((*ink.shape, 4))
@@ -136,13 +137,13 @@ def _draw_heat(axes: Any, neighbourhood: LayeredNeighbourhood, title: str, norm:
     return shown
 
 
-def _draw_outside(axes: Any, neighbourhood: LayeredNeighbourhood, outside: np.ndarray, title: str) -> None:
+def _draw_outside(axes: Any, neighbourhood: Neighbourhood, outside: np.ndarray, title: str) -> None:
     axes.imshow(_pixels(outside.reshape(neighbourhood.image.shape)), cmap="gray", vmin=0, vmax=1)
     _outline(axes, neighbourhood)
     _panel(axes, title, neighbourhood)
 
 
-def _draw_layers(axes: Any, neighbourhood: LayeredNeighbourhood, norm: Any) -> None:
+def _draw_layers(axes: Any, neighbourhood: Neighbourhood, norm: Any) -> None:
     epsilons = neighbourhood.epsilons
     ceiling = float(norm.vmax) * 1.08
     heights = np.minimum(epsilons, ceiling)
@@ -153,7 +154,13 @@ def _draw_layers(axes: Any, neighbourhood: LayeredNeighbourhood, norm: Any) -> N
         axes.set_yscale("log")
         axes.set_ylim(float(norm.vmin) * 0.8, ceiling)
         _number_ticks(axes.yaxis, norm)
-    axes.set_xlabel("layer: Chebyshev distance from the outlined object, in pixels", fontsize=9)
+    is_layered = isinstance(neighbourhood, LayeredNeighbourhood)
+    axes.set_xlabel(
+        "layer: Chebyshev distance from the outlined object, in pixels"
+        if is_layered
+        else "zone, in the report's order",
+        fontsize=9,
+    )
     axes.set_ylabel("epsilon", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

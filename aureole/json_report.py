@@ -1,5 +1,6 @@
 """Answers as JSON objects, described in docs/json.md and by the schemas beside this file; versioned by "schema"."""
 
+from dataclasses import asdict
 from typing import Any, assert_never
 
 import numpy as np
@@ -181,14 +182,22 @@ def grow_object(result: GrowResult, image: np.ndarray, saved: SavedCounterexampl
     radii = result.counterexample_radii
     return {
         "is_proved": result.is_proved,
+        "is_maximal": result.is_maximal,
         "stop": {"name": result.stop.name, "text": result.stop.value},
+        "gap_stop": result.gap_stop and {"name": result.gap_stop.name, "text": result.gap_stop.value},
         "weighted_size": result.weighted_size,
+        "upper_bound": result.upper_bound,
+        "gap": result.gap,
+        "step": result.step,
+        "names": list(result.names),
         "weights": [float(weight) for weight in result.weights],
         "neighbourhood": layers_object(result.neighbourhood),
         "pixels_above_zero": result.pixels_above_zero,
         "saturated_layers": list(result.saturated_layers),
         "excluded_layers": list(result.excluded_layers),
-        "queries": result.queries,
+        "undecided_layers": list(result.undecided_layers),
+        "cuts": len(result.cuts),
+        "queries": asdict(result.counts),
         "seconds": result.seconds,
         "outside": counterexample_object(outside, image, saved) if outside is not None else None,
         "outside_radii": None if radii is None else [float(radius) for radius in radii],

@@ -52,6 +52,15 @@ class CutName(StrEnum):
     SENSITIVITY_REVERSED = "sensitivity-reversed"
 
 
+class SidesName(StrEnum):
+    """What `--sides` can name."""
+
+    BOTH = "both"
+    BRIGHTER = "brighter"
+    DARKER = "darker"
+    APART = "apart"
+
+
 class DefenceChoice(StrEnum):
     """What `--defence` can name."""
 
@@ -219,19 +228,44 @@ RequireOption = Annotated[
 Float32Option = Annotated[
     bool, typer.Option("--float32", help="The proof must cover float32 inference in any order of summation too.")
 ]
-TargetOption = Annotated[int, typer.Option("--target", metavar="T", help="The label that must survive.")]
+TargetOption = Annotated[
+    list[int], typer.Option("--target", metavar="T", help="The label that must survive; given again, all of them must.")
+]
 ObjectOption = Annotated[
-    str,
+    list[str],
     typer.Option(
         "--object",
         metavar="MASK|BOX",
         help="The perturbed object: a PNG or NPY mask, TOP,LEFT,BOTTOM,RIGHT (the last two just past it), ink:N for the N-th of"
-        " two digits from the left, or shipped:I:N.",
+        " two digits from the left, or shipped:I:N. Given again, each object has its own layers.",
     ),
 ]
 CutOption = Annotated[CutName, typer.Option("--cut", help="Which cutting weights shrink a refused neighbourhood.")]
 WeightsOption = Annotated[
-    str | None, typer.Option("--weights", metavar="W0,W1,...", help="What each layer counts; 1/(1+d) if not given.")
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="W0,W1,...|area",
+        help="What each layer counts: numbers, or its area; 1/(1+d) if not given.",
+    ),
+]
+FixedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fixed", metavar="MASK|BOX", help="Pixels that may not change, written like --object, such as the target's."
+    ),
+]
+BandsOption = Annotated[
+    str | None, typer.Option("--bands", metavar="B", help="Layers that share an epsilon, such as 0,1,2-4,5- .")
+]
+SidesOption = Annotated[
+    SidesName, typer.Option("--sides", help="Which way pixels may change; apart: both, with an epsilon for each.")
+]
+StepOption = Annotated[
+    float, typer.Option("--step", metavar="E", help="Maximal means: no layer can grow by this much alone.")
+]
+CornersOption = Annotated[
+    int, typer.Option("--corners", metavar="N", help="At most so many corners are tried to narrow the gap.", min=0)
 ]
 TraceOption = Annotated[
     Path | None,

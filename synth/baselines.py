@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from synth.conclude import enclose, summarise
+from synth.conclude import Ending, summarise
 from synth.expand import raised
-from synth.grow import DEFAULTS, GrowOptions, network_oracle, start
+from synth.grow import DEFAULTS, GrowOptions, label_question, start, zone_oracle
 from synth.ledger import Ledger, Limits
 from synth.oracle import Effort
+from synth.outside import enclose
 from synth.result import GrowResult, GrowStep, StepKind, StepVerdict, StopReason
 from synth.weights import layer_weights
 from verifier.deadline import Deadline
@@ -115,17 +116,18 @@ def _run(
     deadline: Deadline,
     on_step: Callable[[GrowStep], None] | None,
 ) -> GrowResult:
-    network, image, pixels, target, k = question
-    oracle = network_oracle(network, image, pixels, target, k, falsifier=engines[0], verify_options=engines[1])
+    network = question[0]
+    zones, goals = label_question(*question)
+    oracle = zone_oracle(network, zones, goals, falsifier=engines[0], verify_options=engines[1])
     limits = Limits(deadline, options.max_queries, options.query_seconds)
     ledger = Ledger(oracle, layer_weights(options.weights, oracle.layers), limits, on_step or _ignore)
     start(ledger, None)
     if not ledger.is_proved:
-        return summarise(ledger, oracle.zero, StopReason.NOT_ROBUST_AT_ZERO, options.step)
+        return summarise(ledger, zones, Ending(StopReason.NOT_ROBUST_AT_ZERO), options.step)
     with ledger.until(0.95):
         stop = bisect(ledger, options.step)
     enclose(ledger, options.step)
-    return summarise(ledger, oracle.zero, stop, options.step)
+    return summarise(ledger, zones, Ending(stop), options.step)
 
 
 def _ignore(_: GrowStep) -> None:

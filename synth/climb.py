@@ -98,7 +98,7 @@ def ascend(ledger: Ledger, cutting_weights: Vector, effort: Effort, options: Cli
     while trade_off >= options.floor and undecided < options.patience and not ledger.is_spent:
         before, first_step = ledger.size, len(ledger.steps)
         if slope_at is not ledger.robust:
-            slope, slope_at = ledger.oracle.slope(ledger.robust, effort, ledger.limits.deadline), ledger.robust
+            slope, slope_at = ledger.slope(effort), ledger.robust
         if slope is None:
             return
         candidate = _proposal(ledger, slope, trade_off, options)
@@ -143,7 +143,8 @@ def _try_with_cuts(
     for _ in range(cuts + 1):
         if weighted_size(ledger.weights, candidate) <= ledger.size:
             return
-        verdict = ledger.attempt(kind, candidate, effort)
+        is_complete = effort is Effort.COMPLETE
+        verdict = ledger.settle(kind, candidate) if is_complete else ledger.attempt(kind, candidate, effort)
         if verdict is None or verdict is StepVerdict.ROBUST:
             return
         halfway = 0.5 * (candidate + ledger.robust)

@@ -1,43 +1,45 @@
-"""The end of a run: a counterexample just outside, why it ended, and the result."""
+"""The end of a run: what is known about each layer, why it ended, and the result."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from synth.expand import Expansion, raised
 from synth.ledger import Ledger
-from synth.result import GrowResult, StopReason
-from verifier.layered import LayeredNeighbourhood
+from synth.result import GapStop, GrowResult, StopReason
+from synth.upper_bound import UpperBound
+from synth.zones import Zones
+from verifier.verdict import Counterexample
 
 Vector = Float[np.ndarray, " layers"]
 
 
-def enclose(ledger: Ledger, step: float) -> None:
-    """Looks for a counterexample near the final neighbourhood: in all layers enlarged by `step`, twice that, and so on.
+@dataclass(frozen=True, slots=True, eq=False)
+class Ending:
+    """How a run ended.
 
-    Stops at the first found, where a known one is at least as near, or where time ends.
+    Attributes:
+        stop: Why growing ended.
+        gap: The upper bound's books and why narrowing ended; None where it was not tried.
     """
-    by = step
-    while not ledger.limits.deadline.has_expired:
-        nearest = ledger.nearest_exclusion()
-        if nearest is not None and ledger.excess(nearest) <= by:
-            return
-        wider = np.minimum(ledger.robust + by, 1.0)
-        found = ledger.oracle.falsify(wider, ledger.limits.deadline)
-        if found is not None:
-            ledger.exclude(found)
-            return
-        if (wider >= 1.0).all():
-            return
-        by *= 2.0
+
+    stop: StopReason
+    gap: tuple[UpperBound, GapStop] | None = None
 
 
-def excluded_layers(ledger: Ledger, step: float) -> tuple[int, ...]:
-    """The layers whose expansion by one step contains a known counterexample."""
-    return tuple(
-        layer
-        for layer in range(len(ledger.robust))
-        if ledger.robust[layer] < 1.0 and ledger.is_excluded(raised(ledger.robust, layer, step))
-    )
+def evidence(ledger: Ledger, step: float) -> tuple[Counterexample | None, ...]:
+    """For each layer a counterexample in the neighbourhood enlarged by `step` in this layer alone, None where none is known.
+
+    Soundness: each is replayed anew inside just that neighbourhood. Of several, the nearest known is taken.
+    """
+    found: list[Counterexample | None] = []
+    for layer, epsilon in enumerate(ledger.robust):
+        wanted = ledger.saturated(raised(ledger.robust, layer, step))
+        cuts = sorted((cut for cut in ledger.cuts if epsilon < 1.0 and cut.forbids(wanted)), key=ledger.excess)
+        replays = (ledger.oracle.replay(cut.counterexample.image, wanted, cut.counterexample.found_by) for cut in cuts)
+        found.append(next((replayed for replayed in replays if replayed is not None), None))
+    return tuple(found)
 
 
 def stop_reason(ledger: Ledger, expansion: Expansion) -> StopReason:
@@ -49,22 +51,36 @@ def stop_reason(ledger: Ledger, expansion: Expansion) -> StopReason:
     return StopReason.TIME_LIMIT if expansion.ran_out else StopReason.UNDECIDED
 
 
-def summarise(ledger: Ledger, zero: LayeredNeighbourhood, stop: StopReason, step: float) -> GrowResult:
+def known_bound(ledger: Ledger) -> UpperBound:
+    """The upper bound from every counterexample met."""
+    bound = UpperBound(ledger.weights, np.ones(len(ledger.weights)))
+    for cut in ledger.cuts:
+        bound.add(cut.radii)
+    return bound
+
+
+def summarise(ledger: Ledger, zones: Zones, ending: Ending, step: float) -> GrowResult:
     """The result as the books stand; `start` must have asked about the image itself, even if time had ended."""
     if ledger.outcome is None:
         raise RuntimeError("summarise: nothing was asked about the final neighbourhood")
-    nearest = ledger.nearest_exclusion()
+    nearest = ledger.nearest_cut()
+    bound = known_bound(ledger) if ending.gap is None else ending.gap[0]
     return GrowResult(
-        neighbourhood=zero.with_epsilons(ledger.robust),
+        neighbourhood=zones.neighbourhood(ledger.robust),
+        names=zones.names,
         outcome=ledger.outcome,
         is_proved=ledger.is_proved,
         weighted_size=ledger.size,
         weights=ledger.weights,
-        queries=ledger.queries,
+        step=step,
+        counts=ledger.counts,
         seconds=ledger.seconds,
         counterexample=None if nearest is None else nearest.counterexample,
         counterexample_radii=None if nearest is None else nearest.radii,
+        evidence=evidence(ledger, step),
+        upper_bound=bound.corner().size,
+        cuts=bound.radii,
         steps=tuple(ledger.steps),
-        stop=stop,
-        excluded_layers=excluded_layers(ledger, step),
+        stop=ending.stop,
+        gap_stop=None if ending.gap is None else ending.gap[1],
     )

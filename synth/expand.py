@@ -1,5 +1,6 @@
 """Maximality, layer by layer: expand single layers until none can grow by one step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from synth.result import StepKind, StepVerdict
 from synth.weights import weighted_size
 
 Vector = Float[np.ndarray, " layers"]
+Ask = Callable[[Ledger, StepKind, Vector, int | None], StepVerdict | None]
 SMALLEST_COST = 1e-12
 FILL_PATIENCE = 4
 
@@ -33,30 +35,33 @@ def expand_layers(ledger: Ledger, slope: Slope | None, step: float, effort: Effo
     """Expands each layer by `step`, then twice that and so on, then by halves; the layer worth most for its cost first.
 
     Afterwards no layer tried can grow by `step` (up to 1) as far as this effort can tell: a refused expansion stays refused
-    while the others grow, for the set of robust epsilons is downward closed. Gives up on the remaining layers after
-    `patience` undecided ones in a row.
+    while the others grow, for the set of robust epsilons is downward closed. All layers are tried by attack and bounds first;
+    complete queries about what is left are given up after `patience` undecided ones in a row.
     """
+    order = by_worth(ledger, slope)
+    left = [layer for layer in order if expand_layer(ledger, layer, step, Ledger.try_cheaply) in _OPEN]
+    if effort is Effort.BOUNDS:
+        return Expansion(tuple(sorted(left)), ledger.is_spent)
     undecided: list[int] = []
     in_a_row = 0
-    order = by_worth(ledger, slope)
-    for position, layer in enumerate(order):
+    for position, layer in enumerate(left):
         if ledger.is_spent or in_a_row >= patience:
-            rest = [d for d in order[position:] if ledger.robust[d] < 1.0]
-            return Expansion(tuple(sorted(undecided + rest)), ledger.is_spent)
-        last = expand_layer(ledger, layer, step, effort)
-        if last is StepVerdict.UNKNOWN or last is None:
-            undecided.append(layer)
-            in_a_row += 1
-        else:
-            in_a_row = 0
+            undecided += left[position:]
+            break
+        is_open = expand_layer(ledger, layer, step, Ledger.settle) in _OPEN
+        in_a_row = in_a_row + 1 if is_open else 0
+        undecided += [layer] if is_open else []
     return Expansion(tuple(sorted(undecided)), ledger.is_spent)
 
 
-def expand_layer(ledger: Ledger, layer: int, step: float, effort: Effort) -> StepVerdict | None:
+_OPEN = (StepVerdict.UNKNOWN, None)
+
+
+def expand_layer(ledger: Ledger, layer: int, step: float, ask: Ask) -> StepVerdict | None:
     """Grows one layer until it is 1 or refuses `step`; the verdict of the last try (ROBUST if the layer is 1)."""
     stride, is_galloping = step, True
     while ledger.robust[layer] < 1.0:
-        verdict = ledger.attempt(StepKind.EXPAND, raised(ledger.robust, layer, stride), effort, layer)
+        verdict = ask(ledger, StepKind.EXPAND, raised(ledger.robust, layer, stride), layer)
         if verdict is StepVerdict.ROBUST:
             stride = 2.0 * stride if is_galloping else max(step, 0.5 * stride)
         elif stride <= step or verdict is None:
@@ -64,6 +69,11 @@ def expand_layer(ledger: Ledger, layer: int, step: float, effort: Effort) -> Ste
         else:
             stride, is_galloping = max(step, 0.5 * stride), False
     return StepVerdict.ROBUST
+
+
+def by_bounds(ledger: Ledger, kind: StepKind, epsilons: Vector, layer: int | None) -> StepVerdict | None:
+    """Asks bounds alone."""
+    return ledger.attempt(kind, epsilons, Effort.BOUNDS, layer)
 
 
 def fill_layers(ledger: Ledger, slope: Slope | None, step: float) -> None:
@@ -81,11 +91,11 @@ def fill_layers(ledger: Ledger, slope: Slope | None, step: float) -> None:
             return
         if room >= 0.25 * step:
             before = ledger.size
-            expand_layer(ledger, layer, step, Effort.BOUNDS)
+            expand_layer(ledger, layer, step, by_bounds)
             refused = 0 if ledger.size > before else refused + 1
 
 
-def concentrate(ledger: Ledger, slope: Slope | None, step: float, effort: Effort, patience: int) -> None:
+def concentrate(ledger: Ledger, slope: Slope | None, step: float, patience: int) -> None:
     """Tries to spend on one layer what all layers worth less for their cost spend now, for a larger size.
 
     The margin is nearly linear in the epsilons, and a linear objective under a linear constraint is largest at a vertex: the layers
@@ -99,7 +109,7 @@ def concentrate(ledger: Ledger, slope: Slope | None, step: float, effort: Effort
     refused, wanted = np.inf, 1.25 * max(low, step)
     while patience > 0 and low + step < min(refused, 1.0):
         wanted = min(wanted, 1.0)
-        verdict = ledger.attempt(StepKind.GROW, raised(base, layer, wanted), effort, layer)
+        verdict = ledger.settle(StepKind.GROW, raised(base, layer, wanted), layer)
         if verdict is None:
             return
         if verdict is StepVerdict.ROBUST:

@@ -6,7 +6,7 @@ and ends by expanding single layers until none can grow by one step.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,22 +14,25 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from synth.climb import ClimbOptions, ascend, scale_up
-from synth.conclude import enclose, stop_reason, summarise
+from synth.conclude import Ending, stop_reason, summarise
+from synth.cuts import Cut
 from synth.cutting import CutRule, fixed_cutting_weights, sensitivity_cutting_weights
 from synth.expand import concentrate, expand_layers, fill_layers
-from synth.ledger import Ledger, Limits
-from synth.oracle import Effort, NetworkOracle
-from synth.proposal import Slope
-from synth.result import GrowResult, GrowStep, StepKind, StepVerdict, StopReason
-from synth.trace import Checkpoint, TraceKey, append, open_trace, step_record
+from synth.gap import narrow
+from synth.goals import check_clean, labels_survive
+from synth.ledger import RADII_ROUNDING, Ledger, Limits
+from synth.network_oracle import NetworkOracle
+from synth.oracle import Effort, Oracle
+from synth.outside import enclose
+from synth.result import GrowResult, GrowStep, QueryCounts, StepKind, StepVerdict, StopReason
+from synth.trace import Checkpoint, TraceKey, append, cut_record, open_trace, step_record
 from synth.weights import layer_weights
+from synth.zones import Zones
 from verifier.deadline import Deadline
 from verifier.errors import InputError
-from verifier.evaluation import evaluate
-from verifier.layered import LayeredNeighbourhood, layer_distances
 from verifier.network import Network
-from verifier.property import Property, stays_in_top_k
-from verifier.region import check_image
+from verifier.property import Property
+from verifier.region import check_image, frozen
 from verifier.verify import Falsifier, VerifyOptions
 
 Vector = Float[np.ndarray, " layers"]
@@ -48,6 +51,8 @@ class GrowOptions:
         max_queries: The most queries.
         patience: The complete phases end after this many undecided queries in a row.
         bounds_only: Stop before the complete phases: faster, smaller.
+        corners: After no layer can grow, at most so many corners are asked about, to lower the upper bound of the size or find a
+            larger neighbourhood; 0 to leave that out.
         climb: How the ascent moves.
 
     Raises:
@@ -61,6 +66,7 @@ class GrowOptions:
     max_queries: int = 1000
     patience: int = 3
     bounds_only: bool = False
+    corners: int = 1000
     climb: ClimbOptions = ClimbOptions()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
@@ -72,6 +78,8 @@ class GrowOptions:
             raise InputError(
                 f"max_queries and patience: got {self.max_queries} and {self.patience}, wanted at least 1 each"
             )
+        if self.corners < 0:
+            raise InputError(f"corners: got {self.corners}, wanted a number >= 0")
 
 
 DEFAULTS = GrowOptions()
@@ -95,32 +103,75 @@ def grow(
 ) -> GrowResult:
     """A layered neighbourhood in which `target` provably stays among the k highest scores, grown as far as limits allow.
 
-    Soundness: the result's outcome is the verifier's answer for the whole final neighbourhood; `is_proved` says whether it is
-    `Robust`. That it is the largest is not proved: `stop` and `excluded_layers` say what is known.
-
     Args:
         network: From `load_network`.
         image: (channels, height, width) in [0, 1].
         pixels: The perturbed object, (height, width), True inside.
         target: The label that must survive.
         k: How many labels are assigned.
-        options: How to grow.
-        falsifier: The attack handed to `verify`; without one no counterexamples are found early.
-        verify_options: How complete queries are verified.
-        deadline: The end of the search; the best proved neighbourhood so far is returned then.
-        on_step: Called after each step, such as to draw progress.
-        trace: A JSON Lines file to write steps to. If it exists and belongs to the same question, its last robust
-            neighbourhood is proved again and grown from there.
+        options: As in `grow_zones`, which does the work and says what is promised.
+        falsifier: Likewise.
+        verify_options: Likewise.
+        deadline: Likewise.
+        on_step: Likewise.
+        trace: Likewise.
 
     Raises:
         InputError: Image, mask, label, k, weights or trace do not fit, or the target is not strictly among the top k of
             the image itself.
     """
-    oracle = network_oracle(network, image, pixels, target, k, falsifier=falsifier, verify_options=verify_options)
-    weights = layer_weights(options.weights, oracle.layers)
-    checkpoint = Checkpoint(None, 0, 0)
+    zones, goals = label_question(network, image, pixels, target, k)
+    return grow_zones(
+        network,
+        zones,
+        goals,
+        options=options,
+        falsifier=falsifier,
+        verify_options=verify_options,
+        deadline=deadline,
+        on_step=on_step,
+        trace=trace,
+    )
+
+
+def grow_zones(
+    network: Network,
+    zones: Zones,
+    goals: Sequence[Property],
+    *,
+    options: GrowOptions = DEFAULTS,
+    falsifier: Falsifier | None = None,
+    verify_options: VerifyOptions = VerifyOptions(),  # noqa: B008 - frozen
+    deadline: Deadline = Deadline(),  # noqa: B008 - frozen
+    on_step: Callable[[GrowStep], None] | None = None,
+    trace: Path | None = None,
+) -> GrowResult:
+    """A neighbourhood with one epsilon per zone in which all goals provably hold, grown as far as limits allow.
+
+    Soundness: the result's outcome is the verifier's answer for the whole final neighbourhood; `is_proved` says whether it is
+    `Robust`. `is_maximal` and `upper_bound` rest on counterexamples that were replayed.
+
+    Args:
+        network: From `load_network`.
+        zones: The image, and which entries share an epsilon.
+        goals: What must hold everywhere in the neighbourhood, such as `labels_survive` gives.
+        options: How to grow.
+        falsifier: The attack handed to `verify`; without one no counterexamples are found early.
+        verify_options: How complete queries are verified.
+        deadline: The end of the search; the best proved neighbourhood so far is returned then.
+        on_step: Called after each step, such as to draw progress.
+        trace: A JSON Lines file to write steps and counterexamples to. If it exists and belongs to the same question, its
+            counterexamples are replayed, its last robust neighbourhood is proved again, and growing goes on from there.
+
+    Raises:
+        InputError: Zones, goals, weights or trace do not fit, or a goal does not hold strictly at the image itself.
+    """
+    oracle = zone_oracle(network, zones, goals, falsifier=falsifier, verify_options=verify_options)
+    weights = layer_weights(options.weights, oracle.layers) if options.weights is not None else zones.worth
+    checkpoint = Checkpoint(None, QueryCounts(), 0)
     if trace is not None:
-        checkpoint = open_trace(trace, TraceKey.of(network.sha256, oracle.zero, target, k, weights))
+        names = [goal.name for goal in goals]
+        checkpoint = open_trace(trace, TraceKey.of(network.sha256, zones, names, weights))
 
     def on_every_step(step: GrowStep) -> None:
         if trace is not None:
@@ -128,29 +179,41 @@ def grow(
         if on_step is not None:
             on_step(step)
 
+    def on_cut(cut: Cut) -> None:
+        if trace is not None:
+            append(trace, cut_record(cut))
+
     ledger = Ledger(
         oracle,
         weights,
         Limits(deadline, options.max_queries, options.query_seconds),
         on_every_step,
+        on_cut=on_cut,
         first_index=checkpoint.next_index,
-        queries=checkpoint.queries,
+        counts=checkpoint.counts,
+        cuts=recalled(oracle, checkpoint.images),
     )
-    stop = grow_with(ledger, cutting_weights(options.cut, oracle), options, checkpoint.epsilons)
-    return summarise(ledger, oracle.zero, stop, options.step)
+    ending = grow_with(ledger, cutting_weights(options.cut, oracle), options, checkpoint.epsilons)
+    return summarise(ledger, zones, ending, options.step)
 
 
-def network_oracle(
-    network: Network,
-    image: Float[np.ndarray, "..."],
-    pixels: Bool[np.ndarray, "..."],
-    target: int,
-    k: int,
-    *,
-    falsifier: Falsifier | None,
-    verify_options: VerifyOptions,
-) -> NetworkOracle:
-    """The oracle for "target stays in the top k" around the image, with the clean image checked.
+def recalled(oracle: Oracle, images: Sequence[Float[np.ndarray, "..."]]) -> list[Cut]:
+    """The counterexamples of a trace that a replay confirms; the others are dropped."""
+    cuts = []
+    for image in images:
+        radii = oracle.radii(image)
+        if not np.isfinite(radii).all():
+            continue
+        found = oracle.replay(image, np.minimum(radii + RADII_ROUNDING, 1.0), "attack, in an earlier run")
+        if found is not None:
+            cuts.append(Cut(frozen(oracle.radii(found.image)), found))
+    return cuts
+
+
+def label_question(
+    network: Network, image: Float[np.ndarray, "..."], pixels: Bool[np.ndarray, "..."], target: int, k: int
+) -> tuple[Zones, tuple[Property, ...]]:
+    """One object's layers, and the goal "target stays in the top k".
 
     Raises:
         InputError: As in `grow`.
@@ -158,25 +221,29 @@ def network_oracle(
     centre = check_image(image, network.input_shape)
     if centre.ndim != 3:
         raise InputError(f"image: layers need (channels, height, width), the network reads {network.input_shape}")
-    wanted = stays_in_top_k(target, k, network.labels)
-    _check_clean(network, centre, wanted, target, k)
-    if pixels.shape != centre.shape[1:]:
-        raise InputError(f"mask: got shape {pixels.shape}, wanted the image's height and width {centre.shape[1:]}")
-    layers = int(layer_distances(pixels).max()) + 1
-    zero = LayeredNeighbourhood(centre, pixels, np.zeros(layers))
+    goals = labels_survive([target], k, network.labels)
+    check_clean(network, centre, goals)
+    return Zones.of_layers(centre, pixels), goals
+
+
+def zone_oracle(
+    network: Network,
+    zones: Zones,
+    goals: Sequence[Property],
+    *,
+    falsifier: Falsifier | None,
+    verify_options: VerifyOptions,
+) -> NetworkOracle:
+    """The oracle for "all goals hold", with the clean image checked.
+
+    Raises:
+        InputError: The zones' image does not fit the network, or a goal does not hold strictly there.
+    """
+    check_image(zones.image, network.input_shape)
+    check_clean(network, zones.image, goals)
     bounds = verify_options.bounds
     quick = replace(bounds, iterations=min(bounds.iterations, QUICK_ITERATIONS))
-    return NetworkOracle(network, wanted, zero, falsifier, verify_options, quick)
-
-
-def _check_clean(network: Network, image: np.ndarray, wanted: Property, target: int, k: int) -> None:
-    scores = evaluate(network, image[None])[0]
-    if float(wanted.margin(scores)) >= 0.0:
-        top = np.argsort(-scores, kind="stable")[:k].tolist()
-        raise InputError(
-            f"label {target}: not strictly among the top {k} of the image itself (the network's top {k} are {top}), so no"
-            " neighbourhood is robust; choose one of these as target"
-        )
+    return NetworkOracle(network, tuple(goals), zones, falsifier, verify_options, quick)
 
 
 def cutting_weights(rule: CutRule, oracle: NetworkOracle) -> Vector:
@@ -188,38 +255,40 @@ def cutting_weights(rule: CutRule, oracle: NetworkOracle) -> Vector:
             return sensitivity_cutting_weights(oracle.sensitivity(), is_reversed=rule is CutRule.SENSITIVITY_REVERSED)
 
 
-def grow_with(ledger: Ledger, cutting: Vector, options: GrowOptions, resumed: Vector | None = None) -> StopReason:
+def grow_with(ledger: Ledger, cutting: Vector, options: GrowOptions, resumed: Vector | None = None) -> Ending:
     """The loop itself, on any oracle: grows `ledger.robust` and says why it stopped.
 
-    Shares of the time: bounds phases end at half of it, one layer alone is tried until 70 %, the complete ascent ends at 82 %,
-    expansions go on to 95 %, so that a counterexample just outside can still be searched for.
+    Shares of the time: bounds phases end at half of it, one layer alone is tried until 60 %, the complete ascent ends at 70 %,
+    expansions at 82 %; what is left goes to the gap and to a counterexample just outside.
     """
     start(ledger, resumed)
     if not ledger.is_proved:
-        return StopReason.TIME_LIMIT if ledger.limits.deadline.has_expired else StopReason.NOT_ROBUST_AT_ZERO
+        has_ended = ledger.limits.deadline.has_expired
+        return Ending(StopReason.TIME_LIMIT if has_ended else StopReason.NOT_ROBUST_AT_ZERO, None)
     with ledger.until(0.5):
         if resumed is None:
-            scale_up(ledger, bounds_slope(ledger))
+            scale_up(ledger, ledger.slope(Effort.BOUNDS))
         ascend(ledger, cutting, Effort.BOUNDS, options.climb)
-        slope = bounds_slope(ledger)
+        slope = ledger.slope(Effort.BOUNDS)
         fill_layers(ledger, slope, options.step)
     effort = Effort.BOUNDS if options.bounds_only else Effort.COMPLETE
     if effort is Effort.COMPLETE:
-        with ledger.until(0.4):
-            concentrate(ledger, slope, options.step, effort, options.patience)
-        with ledger.until(0.4):
+        with ledger.until(0.2):
+            concentrate(ledger, slope, options.step, options.patience)
+        with ledger.until(0.25):
             ascend(ledger, cutting, effort, replace(options.climb, patience=options.patience))
-    with ledger.until(0.75):
+    with ledger.until(0.4):
         expansion = expand_layers(ledger, slope, options.step, effort, options.patience)
+    bound = None
+    if options.corners:
+        before = ledger.robust
+        with ledger.until(0.7):
+            bound = narrow(ledger, options.step, options.patience, options.corners)
+        if ledger.robust is not before or expansion.undecided:
+            with ledger.until(0.7):
+                expansion = expand_layers(ledger, slope, options.step, effort, options.patience)
     enclose(ledger, options.step)
-    return stop_reason(ledger, expansion)
-
-
-def bounds_slope(ledger: Ledger) -> Slope | None:
-    """The slope of the proved bound at the current neighbourhood, None where time has ended."""
-    if ledger.is_spent:
-        return None
-    return ledger.oracle.slope(ledger.robust, Effort.BOUNDS, ledger.limits.deadline)
+    return Ending(stop_reason(ledger, expansion), bound)
 
 
 def start(ledger: Ledger, resumed: Vector | None) -> None:

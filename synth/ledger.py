@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -10,8 +10,10 @@ from typing import assert_never
 import numpy as np
 from jaxtyping import Float
 
+from synth.cuts import Cut, shrink
 from synth.oracle import Effort, Oracle
-from synth.result import GrowStep, StepKind, StepVerdict
+from synth.proposal import Slope
+from synth.result import GrowStep, QueryCounts, StepKind, StepVerdict
 from synth.weights import weighted_size
 from verifier.deadline import Deadline
 from verifier.errors import ContradictionError
@@ -20,6 +22,9 @@ from verifier.verdict import Counterexample, Robust, Unknown, Verdict, Vulnerabl
 from verifier.verify import Outcome
 
 Vector = Float[np.ndarray, " layers"]
+
+ATTACK_STARTS = 3
+"""How many known counterexamples an attack starts from, moved inside."""
 
 RADII_ROUNDING = 1e-12
 """Radii are differences of doubles in [0, 1], boxes are sums of them: each is off by at most 2^-53."""
@@ -40,18 +45,6 @@ class Limits:
     query_seconds: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Exclusion:
-    """A counterexample and its largest change per layer: epsilons that reach all of `radii` contain it."""
-
-    radii: Vector
-    counterexample: Counterexample
-
-    def excludes(self, epsilons: Vector) -> bool:
-        """Whether these epsilons reach every radius."""
-        return bool((epsilons >= self.radii).all())
-
-
 class Ledger:
     """The current neighbourhood and the record of how it came about.
 
@@ -66,22 +59,31 @@ class Ledger:
         limits: Limits,
         on_step: Callable[[GrowStep], None],
         *,
+        on_cut: Callable[[Cut], None] | None = None,
         first_index: int = 0,
-        queries: int = 0,
+        counts: QueryCounts = QueryCounts(),  # noqa: B008 - frozen
+        cuts: Sequence[Cut] = (),
+        prunes: bool = True,
     ) -> None:
         self.oracle = oracle
         self.weights = weights
         self.limits = limits
         self.robust: Vector = frozen(np.zeros(oracle.layers))
         self.outcome: Outcome | None = None
-        self.queries = queries
+        self.counts = counts
         self.steps: list[GrowStep] = []
-        self.exclusions: list[Exclusion] = []
+        self.cuts: list[Cut] = list(cuts)
+        self._prunes = prunes
         self._reach = oracle.reach
         self._undecided: set[tuple[bytes, Effort]] = set()
-        self._on_step = on_step
+        self._on_step, self._on_cut = on_step, on_cut
         self._first_index = first_index
         self._began = time.monotonic()
+
+    @property
+    def queries(self) -> int:
+        """Verifier queries so far, complete and incomplete."""
+        return self.counts.verifier
 
     @property
     def size(self) -> float:
@@ -121,7 +123,7 @@ class Ledger:
 
     def is_excluded(self, epsilons: Vector) -> bool:
         """Whether a known counterexample lies in that neighbourhood; then no query is needed."""
-        return any(exclusion.excludes(epsilons) for exclusion in self.exclusions)
+        return any(cut.forbids(epsilons) for cut in self.cuts)
 
     def attempt(
         self,
@@ -134,10 +136,11 @@ class Ledger:
     ) -> StepVerdict | None:
         """Asks about a neighbourhood and moves there if it is robust and not smaller; None if nothing may be asked any more.
 
-        What contains a known counterexample, or was left undecided before, is answered without a query.
+        What contains a known counterexample (unless the ledger does not prune), or was left undecided before, is answered without a
+        query.
         """
         wanted = self.saturated(epsilons)
-        if self.is_excluded(wanted):
+        if self._prunes and self.is_excluded(wanted):
             self._record(kind, layer, wanted, None, StepVerdict.EXCLUDED)
             return StepVerdict.EXCLUDED
         question = (wanted.tobytes(), effort)
@@ -145,7 +148,7 @@ class Ledger:
             return StepVerdict.UNKNOWN
         if self.is_spent and not even_if_spent:
             return None
-        self.queries += 1
+        self.counts = self.counts.plus(effort.value)
         outcome = self.oracle.decide(wanted, effort, self.limits.deadline.within(self.limits.query_seconds))
         verdict, bound = _summary(outcome.verdict)
         if self.outcome is None and np.array_equal(wanted, self.robust):
@@ -164,6 +167,47 @@ class Ledger:
         self._record(kind, layer, wanted, bound, verdict)
         return verdict
 
+    def settle(self, kind: StepKind, epsilons: Vector, layer: int | None = None) -> StepVerdict | None:
+        """As `attempt` with complete effort, but attack and bounds are asked first: complete queries are about what they leave."""
+        cheap = self.try_cheaply(kind, epsilons, layer)
+        return self.attempt(kind, epsilons, Effort.COMPLETE, layer) if cheap is StepVerdict.UNKNOWN else cheap
+
+    def try_cheaply(self, kind: StepKind, epsilons: Vector, layer: int | None = None) -> StepVerdict | None:
+        """Asks the attack, then bounds alone; UNKNOWN if neither answers."""
+        wanted = self.saturated(epsilons)
+        found = None if self.is_excluded(wanted) or self.is_spent else self.falsify(wanted)
+        if found is not None:
+            self._record(kind, layer, wanted, found.margin_lower, StepVerdict.VULNERABLE)
+            return StepVerdict.VULNERABLE
+        return self.attempt(kind, wanted, Effort.BOUNDS, layer)
+
+    def falsify(self, epsilons: Vector, starts: Sequence[Float[np.ndarray, "..."]] = ()) -> Counterexample | None:
+        """A replayed counterexample in that neighbourhood, remembered as a cut; None if the attack finds none in a query's time.
+
+        The images nearest to violating it that are known, of its cuts, are starts beside those given.
+        """
+        nearest = sorted(self.cuts, key=lambda cut: float(np.maximum(cut.radii - epsilons, 0.0).max()))[:ATTACK_STARTS]
+        known = [self.oracle.projected(cut.counterexample.image, epsilons) for cut in nearest]
+        self.counts = self.counts.plus("attack")
+        deadline = self.limits.deadline.within(self.limits.query_seconds)
+        found = self.oracle.falsify(epsilons, deadline, [*starts, *known])
+        if found is not None:
+            self.exclude(found)
+        return found
+
+    def shrink(self, found: Counterexample, corner: Vector) -> Counterexample:
+        """The counterexample shrunk below the corner (see `cuts.shrink`), remembered as a cut."""
+        smaller = shrink(self.oracle, found, corner, self.weights, self.falsify, self.limits.deadline)
+        self.exclude(smaller)
+        return smaller
+
+    def slope(self, effort: Effort) -> Slope | None:
+        """The margin to first order at the current neighbourhood; None if nothing may be asked any more, or nothing was found."""
+        if self.is_spent:
+            return None
+        self.counts = self.counts.plus("gradient" if effort is Effort.BOUNDS else "attack")
+        return self.oracle.slope(self.robust, effort, self.limits.deadline)
+
     def exclude(self, counterexample: Counterexample) -> None:
         """Remembers a counterexample: no neighbourhood that contains it is asked about again.
 
@@ -176,15 +220,19 @@ class Ledger:
                 f"counterexample by {counterexample.found_by}: it lies inside epsilons proved robust, radii {radii.tolist()}"
                 f" against {self.robust.tolist()}; please report this with the network"
             )
-        self.exclusions.append(Exclusion(radii, counterexample))
+        if any(np.array_equal(cut.radii, radii) for cut in self.cuts):
+            return
+        self.cuts.append(Cut(radii, counterexample))
+        if self._on_cut is not None:
+            self._on_cut(self.cuts[-1])
 
-    def nearest_exclusion(self) -> Exclusion | None:
+    def nearest_cut(self) -> Cut | None:
         """The counterexample that the fewest extra epsilon (in the largest layer) would let in; the first found on ties."""
-        return min(self.exclusions, key=self.excess, default=None)
+        return min(self.cuts, key=self.excess, default=None)
 
-    def excess(self, exclusion: Exclusion) -> float:
+    def excess(self, cut: Cut) -> float:
         """How much some layer must grow to let the counterexample in."""
-        return float((exclusion.radii - self.robust).max())
+        return float((cut.radii - self.robust).max())
 
     def _record(
         self, kind: StepKind, layer: int | None, epsilons: Vector, bound: float | None, verdict: StepVerdict
@@ -197,7 +245,7 @@ class Ledger:
             weighted_size=weighted_size(self.weights, epsilons),
             margin_bound=bound,
             verdict=verdict,
-            queries=self.queries,
+            counts=self.counts,
             seconds=self.seconds,
             best_size=self.size,
         )

@@ -1,12 +1,12 @@
 """What growing a neighbourhood returns: the neighbourhood, its proof, and the steps that led there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 from jaxtyping import Float
 
-from verifier.layered import LayeredNeighbourhood
+from synth.zones import Neighbourhood
 from verifier.verdict import Counterexample
 from verifier.verify import Outcome
 
@@ -22,6 +22,7 @@ class StepKind(Enum):
     CUT = "cut"
     EXPAND = "expand layer"
     BISECT = "bisect"
+    CORNER = "largest corner left"
 
 
 class StepVerdict(Enum):
@@ -44,6 +45,40 @@ class StopReason(Enum):
     NOT_ROBUST_AT_ZERO = "the unperturbed image itself was not proved robust, so nothing was grown"
 
 
+class GapStop(Enum):
+    """Why narrowing ended; the text is what reports print."""
+
+    CLOSED = "no robust neighbourhood is larger by more than the step"
+    UNDECIDED = "the largest corner left was neither proved nor refuted within its time"
+    LIMIT = "time or queries ended; more narrow the gap further"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryCounts:
+    """What a run asked, by kind.
+
+    Attributes:
+        complete: Queries that the complete verifier might have to decide.
+        bounds: Queries answered by bounds alone (incomplete).
+        attack: Attacks outside verifier queries.
+        gradient: Bounds computed with their gradient, to choose a step.
+    """
+
+    complete: int = 0
+    bounds: int = 0
+    attack: int = 0
+    gradient: int = 0
+
+    @property
+    def verifier(self) -> int:
+        """Complete and incomplete queries."""
+        return self.complete + self.bounds
+
+    def plus(self, kind: str) -> "QueryCounts":
+        """One more of a kind."""
+        return replace(self, **{kind: getattr(self, kind) + 1})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GrowStep:
     """One neighbourhood tried.
@@ -56,7 +91,7 @@ class GrowStep:
         weighted_size: Of these epsilons.
         margin_bound: The proof's bound (robust), the counterexample's margin (vulnerable), the best bound (unknown), or None.
         verdict: What became of it; the current neighbourhood grows only on ROBUST.
-        queries: Verifier queries spent so far.
+        counts: What was asked so far.
         seconds: Time since growing began.
         best_size: The weighted size of the current, proved neighbourhood after this step; never falls.
     """
@@ -68,44 +103,71 @@ class GrowStep:
     weighted_size: float
     margin_bound: float | None
     verdict: StepVerdict
-    queries: int
+    counts: QueryCounts
     seconds: float
     best_size: float
+
+    @property
+    def queries(self) -> int:
+        """Verifier queries so far, complete and incomplete."""
+        return self.counts.verifier
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GrowResult:
     """A layered neighbourhood and what is known about it.
 
-    Soundness: `outcome` is the verifier's answer to the whole neighbourhood, as one query; nothing is composed of parts.
+    Soundness: `outcome` is the verifier's answer to the whole neighbourhood, one query per property; no region is put together from
+    parts. `upper_bound` and `evidence` rest on replayed counterexamples alone.
 
     Attributes:
         neighbourhood: The image, the object and the final epsilons.
+        names: What each epsilon is for, such as "layer 3".
         outcome: The verifier's answer for exactly this neighbourhood.
         is_proved: Whether that answer is `Robust`.
         weighted_size: sum_d w_d eps_d.
         weights: w, float64 (layers,).
-        queries: Verifier queries spent, including those of earlier runs in a resumed trace.
+        step: The step by which layers were enlarged.
+        counts: What was asked, including earlier runs of a resumed trace.
         seconds: Time spent in this run.
         counterexample: A replayed violation outside the neighbourhood, the nearest found, or None.
         counterexample_radii: Its largest change per layer: no robust epsilons reach all of these. None without one.
+        evidence: For each layer a replayed counterexample in the neighbourhood enlarged by `step` in this layer alone; None where
+            there is none, or where the layer is unrestricted.
+        upper_bound: No robust epsilons have a larger weighted size: proved from the counterexamples met.
+        cuts: The radii of these counterexamples, one row each.
         steps: The steps of this run.
         stop: Why growing ended.
-        excluded_layers: The layers whose expansion by one step provably contains a counterexample.
+        gap_stop: Why narrowing the gap ended; None where it was not tried.
     """
 
-    neighbourhood: LayeredNeighbourhood
+    neighbourhood: Neighbourhood
+    names: tuple[str, ...]
     outcome: Outcome
     is_proved: bool
     weighted_size: float
     weights: Vector
-    queries: int
+    step: float
+    counts: QueryCounts
     seconds: float
     counterexample: Counterexample | None
     counterexample_radii: Vector | None
+    evidence: tuple[Counterexample | None, ...]
+    upper_bound: float
+    cuts: Float[np.ndarray, "cuts layers"]
     steps: tuple[GrowStep, ...]
     stop: StopReason
-    excluded_layers: tuple[int, ...]
+    gap_stop: GapStop | None
+
+    @property
+    def queries(self) -> int:
+        """Verifier queries spent, complete and incomplete."""
+        return self.counts.verifier
+
+    @property
+    def gap(self) -> float:
+        """How much larger, at most, a robust neighbourhood could be, as a share of the upper bound."""
+        return max(0.0, 1.0 - self.weighted_size / self.upper_bound) if self.upper_bound > 0.0 else 0.0
 
     @property
     def saturated_layers(self) -> tuple[int, ...]:
@@ -113,6 +175,22 @@ class GrowResult:
         return tuple(int(d) for d in np.flatnonzero(self.neighbourhood.epsilons >= 1.0))
 
     @property
+    def excluded_layers(self) -> tuple[int, ...]:
+        """The layers whose expansion by one step provably contains a counterexample."""
+        return tuple(layer for layer, found in enumerate(self.evidence) if found is not None)
+
+    @property
+    def undecided_layers(self) -> tuple[int, ...]:
+        """The layers below 1 whose expansion by one step was neither proved nor refuted."""
+        known = {*self.excluded_layers, *self.saturated_layers}
+        return tuple(layer for layer in range(len(self.evidence)) if layer not in known)
+
+    @property
+    def is_maximal(self) -> bool:
+        """Whether the neighbourhood is proved robust and provably no layer can grow by one step."""
+        return self.is_proved and not self.undecided_layers
+
+    @property
     def pixels_above_zero(self) -> int:
         """Pixels that may change at all; size alone would hide a neighbourhood that is large in few pixels."""
-        return int((self.neighbourhood.epsilons[self.neighbourhood.layers] > 0.0).sum())
+        return int((self.neighbourhood.widths > 0.0).any(axis=0).sum())

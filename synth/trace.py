@@ -1,26 +1,31 @@
 """A run's trace: JSON Lines, one step a line, written as it happens, so that a run can be taken up again.
 
 The first line names the question; every other line is a step with its epsilons (decimal numbers that read back as the same
-doubles). A line cut off by a crash is dropped when the file is opened again.
+doubles), or a counterexample's image. A line cut off by a crash is dropped when the file is opened again.
 """
 
+import base64
+import binascii
 import hashlib
 import json
 import logging
 import os
-from dataclasses import dataclass
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
 
-from synth.result import GrowStep, StepVerdict
+from synth.cuts import Cut
+from synth.result import GrowStep, QueryCounts, StepVerdict
+from synth.zones import Zones
 from verifier.errors import InputError
-from verifier.layered import LayeredNeighbourhood
 
 Vector = Float[np.ndarray, " layers"]
-FORMAT: Final = "layered-neighbourhood trace, version 1"
+FORMAT: Final = "layered-neighbourhood trace, version 2"
 _log = logging.getLogger(__name__)
 
 
@@ -31,24 +36,26 @@ class TraceKey:
     Attributes:
         network: SHA-256 of the ONNX file.
         image: SHA-256 of the image's float64 values.
-        object: SHA-256 of the mask.
-        target: The label that must survive.
-        k: Its rank limit.
+        zones: SHA-256 of which entries share an epsilon.
+        goals: What must hold, in words.
         weights: The layer weights.
     """
 
     network: str
     image: str
-    object: str
-    target: int
-    k: int
+    zones: str
+    goals: tuple[str, ...]
     weights: tuple[float, ...]
 
     @classmethod
-    def of(cls, network_sha256: str, zero: LayeredNeighbourhood, target: int, k: int, weights: Vector) -> "TraceKey":
+    def of(cls, network_sha256: str, zones: Zones, goals: Sequence[str], weights: Vector) -> "TraceKey":
         """The key of a question about this network, image and object."""
         return cls(
-            network_sha256, _hash(zero.image), _hash(zero.pixels), target, k, tuple(float(weight) for weight in weights)
+            network_sha256,
+            _hash(zones.image),
+            _hash(np.stack([zones.rising, zones.falling])),
+            tuple(goals),
+            tuple(float(weight) for weight in weights),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,9 +63,8 @@ class TraceKey:
         return {
             "network": self.network,
             "image": self.image,
-            "object": self.object,
-            "target": self.target,
-            "k": self.k,
+            "zones": self.zones,
+            "goals": list(self.goals),
             "weights": list(self.weights),
         }
 
@@ -69,13 +75,15 @@ class Checkpoint:
 
     Attributes:
         epsilons: Of the last neighbourhood it calls robust, None if there is none. A claim, not a proof: ask again.
-        queries: Spent so far.
+        counts: Of queries so far.
         next_index: Of the next step.
+        images: Of the counterexamples met, float32. Claims likewise: replay them.
     """
 
     epsilons: Vector | None
-    queries: int
+    counts: QueryCounts
     next_index: int
+    images: tuple[Float[np.ndarray, "..."], ...] = ()
 
 
 def _hash(array: np.ndarray) -> str:
@@ -98,7 +106,7 @@ def open_trace(path: Path, key: TraceKey) -> Checkpoint:
     if not complete:
         _write(path, b"")
         append(path, {"format": FORMAT, **key.to_dict()})
-        return Checkpoint(None, 0, 0)
+        return Checkpoint(None, QueryCounts(), 0)
     lines = complete.splitlines()
     _check_header(path, lines[0], key)
     checkpoint = _last_state(path, lines[1:], len(key.weights))
@@ -136,10 +144,22 @@ def step_record(step: GrowStep) -> dict[str, Any]:
         "weighted_size": step.weighted_size,
         "best_size": step.best_size,
         "margin_bound": bound if bound is not None and np.isfinite(bound) else None,
-        "queries": step.queries,
+        "counts": asdict(step.counts),
         "seconds": round(step.seconds, 3),
         "epsilons": step.epsilons.tolist(),
     }
+
+
+def cut_record(cut: Cut) -> dict[str, Any]:
+    """A counterexample's image as plain JSON values: float32, compressed, in base 64."""
+    image = np.ascontiguousarray(cut.counterexample.image, dtype=np.float32)
+    content = base64.b64encode(zlib.compress(image.astype("<f4").tobytes())).decode()
+    return {"counterexample": content, "shape": list(image.shape), "radii": cut.radii.tolist()}
+
+
+def _image(record: dict[str, Any]) -> Float[np.ndarray, "..."]:
+    content = zlib.decompress(base64.b64decode(record["counterexample"], validate=True))
+    return np.frombuffer(content, dtype="<f4").astype(np.float32).reshape(record["shape"])
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -172,19 +192,23 @@ def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 def _last_state(path: Path, lines: list[bytes], layers: int) -> Checkpoint:
     best: Vector | None = None
-    best_size, queries, next_index = -1.0, 0, 0
+    best_size, counts, next_index = -1.0, QueryCounts(), 0
+    images: list[Float[np.ndarray, "..."]] = []
     for number, line in enumerate(lines, start=2):
         record = _parsed(path, number, line)
         try:
-            queries, next_index = int(record["queries"]), int(record["index"]) + 1
+            if "counterexample" in record:
+                images.append(_image(record))
+                continue
+            counts, next_index = QueryCounts(**record["counts"]), int(record["index"]) + 1
             epsilons = np.array(record["epsilons"], dtype=np.float64)
             size, is_robust = float(record["weighted_size"]), record["verdict"] == StepVerdict.ROBUST.value
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, zlib.error, binascii.Error) as error:
             raise InputError(
-                f"trace {path}: line {number} is no step ({error}); give another path or remove it"
+                f"trace {path}: line {number} is neither step nor counterexample ({error}); give another path or remove it"
             ) from error
         if epsilons.shape != (layers,) or not ((epsilons >= 0) & (epsilons <= 1)).all():
             raise InputError(f"trace {path}: line {number} has wrong epsilons, wanted {layers} numbers in [0, 1]")
         if is_robust and size >= best_size:
             best, best_size = epsilons, size
-    return Checkpoint(best, queries, next_index)
+    return Checkpoint(best, counts, next_index, tuple(images))

@@ -9,12 +9,21 @@ from rich.rule import Rule
 from rich.text import Text
 
 from aureole import api, terminal
-from aureole.commands.grow import GrowFiles, GrowWords, grow_with_progress, outside_rows, write_files
+from aureole.commands.grow import (
+    GrowFiles,
+    GrowWords,
+    effort_text,
+    grow_question,
+    grow_with_progress,
+    outside_rows,
+    size_rows,
+    write_files,
+)
 from aureole.commands.labels import classify_with_progress, outcomes_of
 from aureole.commands.question import Subject, keeping_contradictions, load_subject
 from aureole.json_report import verdict_code
 from aureole.options import RegionWords, RunOptions, check_folder
-from aureole.questions import build_region, object_pixels, top_labels
+from aureole.questions import build_region, top_labels
 from aureole.text_report import (
     Row,
     evidence_rows,
@@ -94,17 +103,16 @@ def _grow(console: Console, subject: Subject, out: Path) -> tuple[int, GrowResul
     reference = f"{subject.image_name}:{PERTURBED_DIGIT}"
     target = _other_label()
     _title(console, f"3. How far may the other digit change, layer by layer, before label {target} is lost?")
-    pixels = object_pixels(reference, subject.image.astype(np.float64))
-    words = GrowWords(target, reference, K)
-    result = grow_with_progress(subject, pixels, words, None, RunOptions(timeout=GROW_SECONDS))
+    words = GrowWords((target,), (reference,), K)
+    result = grow_with_progress(subject, grow_question(subject, words), RunOptions(timeout=GROW_SECONDS))
     files = write_files(subject, words, result, out, "heatmap")
     epsilons = result.neighbourhood.epsilons
     rows: list[Row] = [
-        ("weighted size", f"{result.weighted_size:.6g} over {len(epsilons)} layers"),
+        *size_rows(result),
         ("epsilon", f"{epsilons[0]:.4g} on the digit, {epsilons.min():.4g} to {epsilons.max():.4g} over all layers"),
         ("pixels that may change", f"{result.pixels_above_zero} of {result.neighbourhood.pixels.size}"),
         ("stopped because", result.stop.value),
-        ("effort", f"{result.queries} queries, {result.seconds:.1f} s"),
+        ("effort", effort_text(result)),
         *outside_rows(result, files, K),
         ("heat map", str(files.heatmap)),
         ("layers file", str(files.layers)),

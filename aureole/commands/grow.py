@@ -1,7 +1,8 @@
 """`aureole grow`: the largest layered neighbourhood found, proved and drawn."""
 
+import io
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,19 @@ from aureole.images import write_file
 from aureole.json_parts import network_object, to_text
 from aureole.json_report import GROW_SCHEMA, grow_object, image_object
 from aureole.layers_file import layers_object
-from aureole.options import CutName, RunOptions
-from aureole.outside import find_outside
+from aureole.options import CutName, RunOptions, SidesName
 from aureole.questions import as_usage, object_pixels, top_labels
 from aureole.text_report import Row, evidence_rows, fields, file_rows, heading, network_text, ranking
+from synth.bands import parse_bands
 from synth.cutting import CutRule
+from synth.goals import labels_survive
 from synth.grow import GrowOptions
 from synth.result import GrowResult, GrowStep
-from verifier.deadline import Deadline
-from verifier.property import stays_in_top_k
+from synth.zones import Sides, Zones
+from verifier.property import Property
 
-OUTSIDE_SECONDS, OUTSIDE_SHARE = 12.0, 0.2
+AREA = "area"
+"""The weights by which an epsilon counts with the share of the image's entries that it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,92 +37,141 @@ class GrowWords:
     """The options that describe what to grow, as given.
 
     Attributes:
-        target: The label that must survive.
-        perturbed: The object (see `questions.object_pixels`).
+        targets: The labels that must survive, all of them.
+        objects: The perturbed objects (see `questions.object_pixels`), each with its own layers.
         k: How many labels count as assigned.
         cut: The cutting weights.
-        weights: Comma-separated layer weights, or None for 1 / (1 + d).
+        weights: Comma-separated numbers, "area", or None for 1 / (1 + d).
         trace: Where to keep the steps.
+        fixed: Pixels that may not change, written like an object, such as the target's own; None for none.
+        bands: Layers that share an epsilon, such as "0,1,2-4,5-"; None for one a layer.
+        sides: Which way pixels may change.
+        step: The step by which no layer shall be able to grow.
+        corners: How many corners are asked about to narrow the gap.
     """
 
-    target: int
-    perturbed: str
+    targets: tuple[int, ...]
+    objects: tuple[str, ...]
     k: int = 2
     cut: CutName = CutName.FIXED
     weights: str | None = None
     trace: Path | None = None
+    fixed: str | None = None
+    bands: str | None = None
+    sides: SidesName = SidesName.BOTH
+    step: float = 1.0 / 255.0
+    corners: int = 1000
+
+    @property
+    def claim(self) -> str:
+        """What must hold, in words."""
+        labels = ", ".join(map(str, self.targets))
+        return f"label{'s' * (len(self.targets) > 1)} {labels} stay{'s' * (len(self.targets) == 1)} in the top {self.k}"
+
+
+@dataclass(frozen=True, slots=True)
+class GrowQuestion:
+    """What is grown: the zones, the goals that must hold, and how."""
+
+    zones: Zones
+    goals: tuple[Property, ...]
+    options: GrowOptions = field(default_factory=GrowOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class GrowFiles:
-    """What a run wrote."""
+    """What a run wrote; `evidence` holds the counterexamples of single layers, None where there are none."""
 
     layers: Path
     heatmap: Path
+    evidence: Path | None
     outside: SavedCounterexample | None
 
 
 def run(network_name: str, image_name: str, words: GrowWords, options: RunOptions) -> int:
     """Grows, draws and reports; returns the exit code."""
     with terminal.reserved_stdout(options.as_json):
-        weights = parse_weights(words.weights)
+        parse_weights(words.weights)
         subject = load_subject(network_name, image_name)
-        with as_usage():
-            stays_in_top_k(words.target, words.k, subject.network.labels)
-        pixels = object_pixels(words.perturbed, subject.image.astype(np.float64))
+        question = grow_question(subject, words)
         with keeping_contradictions(options.out):
-            result = grow_with_progress(subject, pixels, words, weights, options)
-        stem = file_stem(subject.short_network_name, subject.short_image_name, "grow", f"label{words.target}")
+            result = grow_with_progress(subject, question, options, words.trace)
+        labels = "-".join(str(target) for target in words.targets)
+        stem = file_stem(subject.short_network_name, subject.short_image_name, "grow", f"label{labels}")
         files = write_files(subject, words, result, options.out, stem)
     code = ExitCode.ROBUST if result.is_proved else ExitCode.UNDECIDED
     if options.as_json:
-        content = {
-            "schema": GROW_SCHEMA,
-            "exit_code": int(code),
-            "network": network_object(subject.network, subject.network_name),
-            "image": image_object(subject.image_name, subject.scores, words.k),
-            "target": words.target,
-            "k": words.k,
-            "object": words.perturbed,
-            "cut": words.cut.value,
-            **grow_object(result, subject.image, files.outside),
-            "files": {"layers": str(files.layers), "heatmap": str(files.heatmap)},
-        }
-        terminal.write_json(to_text(content))
+        terminal.write_json(to_text(report(subject, words, result, files, code)))
     else:
         print_result(subject, words, result, files)
     return int(code)
 
 
+def report(
+    subject: Subject, words: GrowWords, result: GrowResult, files: GrowFiles, code: ExitCode
+) -> dict[str, object]:
+    """The result as one JSON object (docs/json.md)."""
+    return {
+        "schema": GROW_SCHEMA,
+        "exit_code": int(code),
+        "network": network_object(subject.network, subject.network_name),
+        "image": image_object(subject.image_name, subject.scores, words.k),
+        "targets": list(words.targets),
+        "k": words.k,
+        "objects": list(words.objects),
+        "cut": words.cut.value,
+        **grow_object(result, subject.image, files.outside),
+        "files": {
+            "layers": str(files.layers),
+            "heatmap": str(files.heatmap),
+            "evidence": files.evidence and str(files.evidence),
+        },
+    }
+
+
+def grow_question(subject: Subject, words: GrowWords) -> GrowQuestion:
+    """The zones, goals and options that the words describe.
+
+    Raises:
+        UsageError: A label, k, band, weight, step or number of corners is out of range or not of its form.
+        MissingFileError, InputError: A mask is missing or unusable.
+    """
+    image = subject.image.astype(np.float64)
+    with as_usage():
+        goals = labels_survive(words.targets, words.k, subject.network.labels)
+        bands = None if words.bands is None else parse_bands(words.bands)
+    objects = [object_pixels(reference, image) for reference in words.objects]
+    fixed = None if words.fixed is None else object_pixels(words.fixed, image)
+    zones = Zones.of_objects(image, objects, keep=fixed, bands=bands, sides=Sides(words.sides.value))
+    weights = parse_weights(words.weights)
+    if words.weights == AREA:
+        weights = tuple(float(share) for share in zones.sizes / image.size)
+    with as_usage():
+        options = GrowOptions(cut=CutRule(words.cut.value), weights=weights, step=words.step, corners=words.corners)
+    return GrowQuestion(zones, goals, options)
+
+
 def parse_weights(text: str | None) -> tuple[float, ...] | None:
-    """The comma-separated weights.
+    """The comma-separated weights; None where they are not given as numbers.
 
     Raises:
         UsageError: Some part is no finite number >= 0.
     """
-    if text is None:
+    if text is None or text == AREA:
         return None
     try:
         weights = tuple(float(part) for part in text.split(","))
     except ValueError:
         weights = (math.nan,)
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
-        raise UsageError(f"--weights: got {text!r}, wanted numbers >= 0 with commas between them")
+        raise UsageError(f"--weights: got {text!r}, wanted numbers >= 0 with commas between them, or {AREA}")
     return weights
 
 
 def grow_with_progress(
-    subject: Subject,
-    pixels: np.ndarray,
-    words: GrowWords,
-    weights: tuple[float, ...] | None,
-    options: RunOptions,
+    subject: Subject, question: GrowQuestion, options: RunOptions, trace: Path | None = None
 ) -> GrowResult:
-    """The grown neighbourhood, with objective, queries and time on stderr while it runs.
-
-    Part of the time is kept for a counterexample just outside, in case growing meets none.
-    """
-    reserve = min(OUTSIDE_SECONDS, OUTSIDE_SHARE * options.timeout)
+    """The grown neighbourhood, with objective, queries and time on stderr while it runs."""
     with terminal.progress() as bar:
         total = options.timeout if math.isfinite(options.timeout) else None
         task = bar.add_task("growing", total=total, detail="")
@@ -128,37 +180,23 @@ def grow_with_progress(
             detail = f"size {step.best_size:.4f}, {step.queries} queries, last: {step.verdict.value}"
             bar.update(task, completed=step.seconds, detail=detail)
 
-        result = api.grow(
+        return api.grow_zones(
             subject.network,
-            subject.image,
-            pixels,
-            words.target,
-            words.k,
-            options=GrowOptions(cut=CutRule(words.cut.value), weights=weights),
-            timeout=options.timeout - reserve,
+            question.zones,
+            question.goals,
+            options=question.options,
+            timeout=options.timeout,
             engine=options.engine.value,
             solver=options.solver.value,
             seed=options.seed,
             device=options.device,
             on_step=on_step,
-            trace=words.trace,
+            trace=trace,
         )
-        bar.update(task, detail="looking for a counterexample just outside")
-        return _with_outside(subject, words, result, options.seed, Deadline.after(reserve))
-
-
-def _with_outside(subject: Subject, words: GrowWords, result: GrowResult, seed: int, deadline: Deadline) -> GrowResult:
-    if result.counterexample is not None or not result.is_proved:
-        return result
-    asked = stays_in_top_k(words.target, words.k, subject.network.labels)
-    found = find_outside(subject.network, result.neighbourhood, asked, seed=seed, deadline=deadline)
-    if found is None:
-        return result
-    return replace(result, counterexample=found, counterexample_radii=result.neighbourhood.radii(found.image))
 
 
 def write_files(subject: Subject, words: GrowWords, result: GrowResult, out: Path, stem: str) -> GrowFiles:
-    """Writes the layers file, the heat map and, where there is one, the counterexample outside."""
+    """Writes the layers file, the heat map and, where there are some, the counterexamples."""
     layers = out / f"{stem}.layers.json"
     write_file(layers, to_text(layers_object(result.neighbourhood)).encode())
     heatmap = out / f"{stem}.png"
@@ -167,11 +205,23 @@ def write_files(subject: Subject, words: GrowWords, result: GrowResult, out: Pat
     draw_heatmap(result.neighbourhood, heatmap, text, None if outside is None else outside.image)
     saved = None
     if outside is not None:
-        name = stays_in_top_k(words.target, words.k, subject.network.labels).name
         saved = save_counterexample(
-            outside, out, f"{stem}-outside", network_sha256=subject.network.sha256, property_name=name
+            outside, out, f"{stem}-outside", network_sha256=subject.network.sha256, property_name=words.claim
         )
-    return GrowFiles(layers, heatmap, saved)
+    return GrowFiles(layers, heatmap, write_evidence(result, out / f"{stem}.evidence.npz"), saved)
+
+
+def write_evidence(result: GrowResult, path: Path) -> Path | None:
+    """Writes the counterexamples of single layers: `layers`, their numbers, and `images`, one float32 image each."""
+    found = [(layer, one.image) for layer, one in enumerate(result.evidence) if one is not None]
+    if not found:
+        return None
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, layers=np.array([layer for layer, _ in found]), images=np.stack([image for _, image in found])
+    )
+    write_file(path, buffer.getvalue())
+    return path
 
 
 def heatmap_text(subject: Subject, words: GrowWords, result: GrowResult) -> HeatmapText:
@@ -179,7 +229,7 @@ def heatmap_text(subject: Subject, words: GrowWords, result: GrowResult) -> Heat
     proof = "proved" if result.is_proved else "NOT proved"
     outside = result.counterexample
     return HeatmapText(
-        heading=f"{subject.short_network_name}: label {words.target} stays in the top {words.k} ({proof})",
+        heading=f"{subject.short_network_name}: {words.claim} ({proof})",
         image=f"{subject.image_name}: top {words.k} = {_labels_text(subject.scores, words.k)}, changed object outlined",
         heat=f"epsilon by pixel: weighted size {result.weighted_size:.4f}",
         outside="" if outside is None else f"just outside: top {words.k} = {_labels_text(outside.scores, words.k)}",
@@ -194,22 +244,53 @@ def print_result(subject: Subject, words: GrowWords, result: GrowResult, files: 
     """The result for people."""
     verdict = result.outcome.verdict
     epsilons = result.neighbourhood.epsilons
-    claim = f"label {words.target} stays in the top {words.k} in a layered neighbourhood of {len(epsilons)} layers"
+    claim = f"{words.claim} in a neighbourhood of {len(epsilons)} layers"
     rows: list[Row] = [
         ("network", network_text(subject.network, subject.network_name)),
         ("image", f"{subject.image_name}, top labels {ranking(subject.scores, words.k)}"),
-        ("weighted size", f"{result.weighted_size:.6g}"),
+        *size_rows(result),
         ("epsilon by layer", ", ".join(f"{epsilon:.4g}" for epsilon in epsilons)),
         ("pixels that may change", f"{result.pixels_above_zero} of {result.neighbourhood.pixels.size}"),
         ("unrestricted layers", ", ".join(str(layer) for layer in result.saturated_layers) or "none"),
+        *maximality_rows(result),
         ("stopped because", result.stop.value),
-        ("effort", f"{result.queries} queries, {result.seconds:.1f} s"),
+        ("effort", effort_text(result)),
         *evidence_rows(verdict, None, words.k),
         *outside_rows(result, files, words.k),
         ("layers file", str(files.layers)),
         ("heat map", str(files.heatmap)),
     ]
+    if files.evidence is not None:
+        rows.append(("evidence file", str(files.evidence)))
     terminal.answers().print(Group(heading(verdict, claim), fields(rows)))
+
+
+def size_rows(result: GrowResult) -> list[Row]:
+    """The size, the proved upper bound of any robust neighbourhood's, and the gap between them."""
+    return [
+        ("weighted size", f"{result.weighted_size:.6g}"),
+        ("upper bound", f"{result.upper_bound:.6g}, from {len(result.cuts)} counterexamples"),
+        ("gap", f"{result.gap:.1%}" + ("" if result.gap_stop is None else f": {result.gap_stop.value}")),
+    ]
+
+
+def maximality_rows(result: GrowResult) -> list[Row]:
+    """Whether no layer can grow by a step, and which layers are open."""
+    if not result.is_proved:
+        return []
+    if result.is_maximal:
+        return [("maximal", f"yes: every layer enlarged by {result.step:.4g} alone contains a counterexample")]
+    layers = ", ".join(result.names[layer] for layer in result.undecided_layers)
+    return [("maximal", f"not shown: enlarging these by {result.step:.4g} is undecided: {layers}")]
+
+
+def effort_text(result: GrowResult) -> str:
+    """Queries by kind, and time."""
+    counts = result.counts
+    return (
+        f"{counts.complete} complete queries, {counts.bounds} by bounds alone, {counts.attack} attacks,"
+        f" {counts.gradient} gradients, {result.seconds:.1f} s"
+    )
 
 
 def outside_rows(result: GrowResult, files: GrowFiles, k: int) -> list[Row]:

@@ -6,8 +6,8 @@ import numpy as np
 
 from synth.oracle import Effort
 from synth.proposal import Slope
+from synth.zones import Zones
 from verifier.certificate import Certificate
-from verifier.layered import LayeredNeighbourhood
 from verifier.verdict import Counterexample, Robust, Unknown, UnknownReason, Vulnerable
 from verifier.verify import Outcome, Statistics
 
@@ -17,10 +17,10 @@ UNKNOWN = Outcome(Unknown(UnknownReason.INCOMPLETE, 0.5), STATISTICS)
 
 
 def strip(layers):
-    """The neighbourhood with epsilons 0 whose layer d is pixel d."""
+    """The zones of an image of 0 whose layer d is pixel d."""
     pixels = np.zeros((1, layers), dtype=np.bool_)
     pixels[0, 0] = True
-    return LayeredNeighbourhood(np.zeros((1, 1, layers)), pixels, np.zeros(layers))
+    return Zones.of_layers(np.zeros((1, 1, layers)), pixels)
 
 
 def violation(values):
@@ -51,8 +51,22 @@ class StripOracle:
     def radii(self, image):
         return np.asarray(image, dtype=np.float64)[0, 0]
 
-    def falsify(self, epsilons, deadline):
+    def violates(self, epsilons):
+        """Whether the image with these values violates."""
+        return False
+
+    def falsify(self, epsilons, deadline, starts=()):
         return None
+
+    def replay(self, image, epsilons, found_by):
+        values = self.radii(image)
+        return violation(values) if (values <= epsilons).all() and self.violates(values) else None
+
+    def projected(self, image, epsilons):
+        return np.minimum(image, epsilons[None, None])
+
+    def margins(self, images):
+        return np.array([1.0 if self.violates(self.radii(image)) else -1.0 for image in images])
 
     def slope(self, epsilons, effort, deadline):
         return Slope(-1.0, np.ones(self.layers))
@@ -87,8 +101,11 @@ class LinearOracle(StripOracle):
         share = self.bounds_share if effort is Effort.BOUNDS else 1.0
         return Slope(float(self.costs @ epsilons) - share * self.room, self.costs)
 
-    def falsify(self, epsilons, deadline):
-        return violation(epsilons) if self.costs @ epsilons >= self.room else None
+    def violates(self, epsilons):
+        return self.costs @ epsilons >= self.room
+
+    def falsify(self, epsilons, deadline, starts=()):
+        return violation(epsilons) if self.violates(epsilons) and not self.says_unknown else None
 
 
 @dataclass
@@ -101,6 +118,9 @@ class StaircaseOracle(StripOracle):
 
     def hit(self, epsilons):
         return [i for i, corner in enumerate(self.corners) if (epsilons >= corner).all()]
+
+    def violates(self, epsilons):
+        return bool(self.hit(epsilons))
 
     def answer(self, epsilons, effort):
         hit = self.hit(epsilons)

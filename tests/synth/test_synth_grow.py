@@ -8,7 +8,7 @@ from synth_fakes import LinearOracle, SilentOracle, StaircaseOracle, strip, viol
 
 from synth.baselines import UNIFORM_TOLERANCE, bisect_layers, bisect_uniform
 from synth.climb import ClimbOptions
-from synth.conclude import summarise
+from synth.conclude import Ending, summarise
 from synth.cutting import fixed_cutting_weights
 from synth.expand import by_worth, concentrate
 from synth.grow import GrowOptions, grow_with, start
@@ -30,12 +30,14 @@ def ledger_for(oracle, *, weights=None, max_queries=2000, deadline=None, on_step
     return Ledger(oracle, weights, limits, on_step or (lambda step: None))
 
 
-def run(oracle, *, cutting=None, resumed=None, climb=None, bounds_only=False, patience=3, **books):
+def run(oracle, *, cutting=None, resumed=None, climb=None, bounds_only=False, patience=3, corners=0, **books):
     ledger = ledger_for(oracle, **books)
-    options = GrowOptions(step=STEP, climb=climb or ClimbOptions(), bounds_only=bounds_only, patience=patience)
+    options = GrowOptions(
+        step=STEP, climb=climb or ClimbOptions(), bounds_only=bounds_only, patience=patience, corners=corners
+    )
     cutting = fixed_cutting_weights(oracle.layers) if cutting is None else cutting
-    stop = grow_with(ledger, cutting, options, resumed)
-    return ledger, summarise(ledger, strip(oracle.layers), stop, STEP)
+    ending = grow_with(ledger, cutting, options, resumed)
+    return ledger, summarise(ledger, strip(oracle.layers), ending, STEP)
 
 
 def check_books(ledger, result):
@@ -92,7 +94,7 @@ def test_one_layer_alone_is_taken_as_far_as_it_goes_or_left_alone(oracle):
     start(ledger, None)
     slope = oracle.slope(ledger.robust, Effort.COMPLETE, Deadline())
     layer = by_worth(ledger, slope)[0]
-    concentrate(ledger, slope, STEP, Effort.COMPLETE, patience=3)
+    concentrate(ledger, slope, STEP, patience=3)
     largest = min(1.0, oracle.room / oracle.costs[layer])
     assert np.delete(ledger.robust, layer).max(initial=0.0) == 0.0
     assert largest - STEP - 1e-9 <= ledger.robust[layer] <= largest
@@ -106,7 +108,7 @@ def test_baselines_are_robust_and_maximal_by_bisection(oracle):
         ledger = ledger_for(oracle)
         start(ledger, None)
         assert bisect(ledger, STEP) is StopReason.BISECTED
-        result = summarise(ledger, strip(oracle.layers), StopReason.BISECTED, STEP)
+        result = summarise(ledger, strip(oracle.layers), Ending(StopReason.BISECTED), STEP)
         check_books(ledger, result)
         epsilons = result.neighbourhood.epsilons
         assert oracle.margin(epsilons) < 0.0
@@ -182,6 +184,8 @@ def test_undecided_expansions_are_named():
     _, result = run(oracle)
     assert result.is_proved
     assert result.stop is StopReason.UNDECIDED
+    assert result.undecided_layers == (0, 1, 2, 3, 4)
+    assert not result.is_maximal
 
 
 def test_bounds_only_asks_no_complete_query_after_the_start():

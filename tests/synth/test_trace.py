@@ -5,26 +5,28 @@ import json
 import numpy as np
 import pytest
 
-from synth.result import GrowStep, StepKind, StepVerdict
-from synth.trace import TraceKey, append, open_trace, step_record
+from synth.cuts import Cut
+from synth.result import GrowStep, QueryCounts, StepKind, StepVerdict
+from synth.trace import TraceKey, append, cut_record, open_trace, step_record
+from synth.zones import Zones
 from verifier.errors import InputError
-from verifier.layered import LayeredNeighbourhood
+from verifier.verdict import Counterexample
 
 
-def zero(layers=3):
-    pixels = np.zeros((1, layers), dtype=np.bool_)
-    pixels[0, 0] = True
-    return LayeredNeighbourhood(np.zeros((1, 1, layers)), pixels, np.zeros(layers))
+def zones(image=None, first=0):
+    pixels = np.zeros((1, 3), dtype=np.bool_)
+    pixels[0, first] = True
+    return Zones.of_layers(np.zeros((1, 1, 3)) if image is None else image, pixels)
 
 
 def key(**changes):
-    parts = {"sha": "ab", "zero": zero(), "target": 1, "k": 2, "weights": np.ones(3)} | changes
-    return TraceKey.of(parts["sha"], parts["zero"], parts["target"], parts["k"], parts["weights"])
+    parts = {"sha": "ab", "zones": zones(), "goals": ["label 1 stays in"], "weights": np.ones(3)} | changes
+    return TraceKey.of(parts["sha"], parts["zones"], parts["goals"], parts["weights"])
 
 
 def step(index, epsilons, verdict=StepVerdict.ROBUST, bound=-0.5):
-    size = float(np.sum(epsilons))
-    return GrowStep(index, StepKind.GROW, None, np.array(epsilons), size, bound, verdict, index + 1, 0.1, size)
+    size, counts = float(np.sum(epsilons)), QueryCounts(complete=1, bounds=index)
+    return GrowStep(index, StepKind.GROW, None, np.array(epsilons), size, bound, verdict, counts, 0.1, size)
 
 
 def write(path, *steps):
@@ -36,13 +38,25 @@ def write(path, *steps):
 def test_a_new_trace_starts_empty_and_reads_back_the_last_robust_epsilons_exactly(tmp_path):
     path = tmp_path / "trace.jsonl"
     fresh = open_trace(path, key())
-    assert (fresh.epsilons, fresh.queries, fresh.next_index) == (None, 0, 0)
+    assert (fresh.epsilons, fresh.counts, fresh.next_index) == (None, QueryCounts(), 0)
     third = [0.1 + 0.2, 1 / 3, 0.0]
     for one in (step(0, [0.1, 0.0, 0.0]), step(1, third), step(2, [1.0, 1.0, 1.0], StepVerdict.VULNERABLE, np.inf)):
         append(path, step_record(one))
     checkpoint = open_trace(path, key())
     assert checkpoint.epsilons.tolist() == third
-    assert (checkpoint.queries, checkpoint.next_index) == (3, 3)
+    assert (checkpoint.counts, checkpoint.next_index) == (QueryCounts(complete=1, bounds=2), 3)
+
+
+def test_counterexamples_read_back_exactly(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    image = np.array([[[0.1, 1 / 3, 1.0]]], dtype=np.float32)
+    found = Counterexample(image, np.zeros(2), 0.1, np.zeros(2, dtype=np.float32), 0.1, "attack")
+    open_trace(path, key())
+    append(path, cut_record(Cut(np.array([0.1, 1 / 3, 1.0]), found)))
+    append(path, step_record(step(0, [0.1, 0.0, 0.0])))
+    (read,) = open_trace(path, key()).images
+    assert read.dtype == np.float32
+    assert np.array_equal(read, image)
 
 
 def test_every_line_is_strict_json(tmp_path):
@@ -71,11 +85,10 @@ def test_a_line_cut_off_is_dropped(tmp_path):
     ("changes", "named"),
     [
         ({"sha": "cd"}, "network"),
-        ({"target": 2}, "target"),
-        ({"k": 1}, "k"),
+        ({"goals": ["label 2 stays in"]}, "goals"),
         ({"weights": np.array([1.0, 1.0, 2.0])}, "weights"),
-        ({"zero": LayeredNeighbourhood(np.ones((1, 1, 3)), zero().pixels, np.zeros(3))}, "image"),
-        ({"zero": LayeredNeighbourhood(zero().image, zero().pixels[:, ::-1], np.zeros(3))}, "object"),
+        ({"zones": zones(np.ones((1, 1, 3)))}, "image"),
+        ({"zones": zones(first=2)}, "zones"),
     ],
 )
 def test_a_trace_of_another_question_is_refused_and_left_alone(tmp_path, changes, named):
@@ -107,13 +120,21 @@ def test_other_files_are_refused_and_left_alone(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"index": 0}', "no step"),
+        ('{"counterexample": "AAAA", "shape": [1, 1, 3]}', "neither step nor counterexample"),
+        ('{"counterexample": "?", "shape": [1, 1, 3]}', "neither step nor counterexample"),
+        ('{"index": 0}', "neither step nor counterexample"),
         (
-            '{"index": 0, "queries": 1, "epsilons": [2, 0, 0], "weighted_size": 2, "verdict": "robust"}',
+            '{"index": 0, "counts": {"complete": 1}, "epsilons": [2, 0, 0], "weighted_size": 2, "verdict": "robust"}',
             "wrong epsilons",
         ),
-        ('{"index": 0, "queries": 1, "epsilons": [0], "weighted_size": 0, "verdict": "robust"}', "wrong epsilons"),
-        ('{"index": 0, "queries": 1, "epsilons": ["a"], "weighted_size": 0, "verdict": "robust"}', "no step"),
+        (
+            '{"index": 0, "counts": {"complete": 1}, "epsilons": [0], "weighted_size": 0, "verdict": "robust"}',
+            "wrong epsilons",
+        ),
+        (
+            '{"index": 0, "counts": {"complete": 1}, "epsilons": ["a"], "weighted_size": 0, "verdict": "robust"}',
+            "neither step nor counterexample",
+        ),
     ],
 )
 def test_damaged_steps_are_refused(tmp_path, line, message):

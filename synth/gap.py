@@ -1,0 +1,75 @@
+"""Narrows the gap between the proved neighbourhood and the best there can be, for as long as it is given.
+
+The largest corner that the counterexamples leave is asked about, one step inside. Robust: nothing is larger by more than that
+step. Otherwise the counterexample, shrunk, cuts the corner off. Proofs: docs/layered-neighbourhoods.md.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from synth.expand import raised
+from synth.ledger import Ledger
+from synth.result import GapStop, StepKind, StepVerdict
+from synth.upper_bound import Corner, UpperBound
+
+Vector = Float[np.ndarray, " layers"]
+BRANCHINGS = 4000
+"""Of one round: enough for the corner to be exact with few zones, and little time with many."""
+
+
+def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> tuple[UpperBound, GapStop]:
+    """Adds counterexamples, and proves larger neighbourhoods where it meets them, until the gap is closed or limits end it.
+
+    First each layer alone is capped; then at most `corners` corners are asked about, giving up after `patience` undecided ones in
+    a row. Afterwards `ledger` holds the best neighbourhood proved, which is perhaps not locally maximal.
+    """
+    _cap_layers(ledger)
+    bound = UpperBound(ledger.weights, np.ones(len(ledger.weights)))
+    undecided = asked = used = 0
+    while True:
+        for cut in ledger.cuts[used:]:
+            bound.add(cut.radii)
+        used = len(ledger.cuts)
+        corner = bound.corner(BRANCHINGS)
+        candidate = inside(ledger, corner, step)
+        if float(ledger.weights @ candidate) <= ledger.size:
+            return bound, GapStop.CLOSED
+        is_useless = not corner.is_attained and ledger.is_excluded(candidate)
+        if is_useless or ledger.is_spent or asked >= corners:
+            return bound, GapStop.LIMIT
+        asked += 1
+        verdict = _ask(ledger, candidate)
+        undecided = undecided + 1 if verdict is StepVerdict.UNKNOWN else 0
+        if undecided >= patience:
+            return bound, GapStop.UNDECIDED
+
+
+def inside(ledger: Ledger, corner: Corner, step: float) -> Vector:
+    """The corner, one step smaller in every layer below 1: a counterexample there is none of those that made the corner."""
+    lowered = np.where(corner.epsilons < 1.0, np.maximum(corner.epsilons - step, 0.0), 1.0)
+    return ledger.saturated(lowered)
+
+
+def _ask(ledger: Ledger, candidate: Vector) -> StepVerdict | None:
+    """Refutes or proves the candidate; what refutes it is shrunk."""
+    known = len(ledger.cuts)
+    verdict = ledger.settle(StepKind.CORNER, candidate)
+    if verdict is not StepVerdict.VULNERABLE or len(ledger.cuts) == known:
+        return verdict
+    ledger.shrink(ledger.cuts[-1].counterexample, candidate)
+    return verdict
+
+
+def _cap_layers(ledger: Ledger) -> None:
+    """A counterexample that changes one layer alone, as little as possible, for each layer, the weightiest first."""
+    zero = np.zeros(len(ledger.robust))
+    for layer in np.argsort(-ledger.weights, kind="stable"):
+        alone = ledger.saturated(raised(zero, int(layer), 1.0))
+        if ledger.is_spent:
+            return
+        known = any(cut.forbids(alone) and np.delete(cut.radii, layer).max(initial=0.0) == 0.0 for cut in ledger.cuts)
+        if known or ledger.robust[layer] >= 1.0:
+            continue
+        found = ledger.falsify(alone)
+        if found is not None:
+            ledger.shrink(found, alone)

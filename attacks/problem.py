@@ -140,6 +140,7 @@ def ascend(
     objective: RowLoss | None = None,
     keeps_last: bool = False,
     stops: bool = True,
+    above: float | None = None,
 ) -> Outcome:
     """One run of the engine from `starts`, by default the clean images.
 
@@ -151,10 +152,12 @@ def ascend(
         starts: The first points.
         objective: What is kept; default successes first, then constraints met, then smaller differences.
         keeps_last: Whether the last point is kept instead of the best.
-        stops: Whether a row ends at its first success.
+        stops: Whether a row ends at its first success, if `objective` is the default.
+        above: What another objective must exceed for a row to end.
     """
     order = problem.objective()
-    stop = StopRule(above=order.success if stops and objective is None else torch.inf, at_first=False)
+    success = order.success if stops and objective is None else torch.inf
+    stop = StopRule(above=success if above is None else above, at_first=False)
     ascent = Ascent(
         loss=loss,
         objective=order if objective is None else objective,

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from attacks.methods import gradient, linearised, penalty, topk
+from attacks.methods import evolution, gradient, kfool, layered, linearised, penalty, topk, universal
 from attacks.methods.method import Method, Variant
 
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {each.name: each for family in (gradient, penalty, linearised, topk) for each in family.METHODS}
-)
+_FAMILIES = (gradient, penalty, linearised, topk, kfool, universal, evolution, layered)
+METHODS: Mapping[str, Method] = MappingProxyType({each.name: each for family in _FAMILIES for each in family.METHODS})
 
 __all__ = ["METHODS", "Method", "Variant"]

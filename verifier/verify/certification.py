@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 from verifier.certificate import Certificate
+from verifier.certify import Proof, certify
 from verifier.check.certificates import is_about
 from verifier.deadline import Deadline
 from verifier.errors import ContradictionError
@@ -35,10 +36,9 @@ def certified(
     claimed = _claimed(outcome.verdict)
     if claimed is None:
         return outcome
-    from verifier.certify import certify
-
     started = time.monotonic()
-    proof, why = None, "interrupted"
+    proof: Proof | None = None
+    why: str | None = "interrupted"
     try:
         if deadline is not None:
             cover = outcome.cover if outcome.cover is not None else territory.cover

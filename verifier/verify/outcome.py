@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from verifier.certify import Proof
 from verifier.search import Cover
 from verifier.verdict import Verdict
 
@@ -59,5 +60,5 @@ class Outcome:
     verdict: Verdict
     statistics: Statistics
     cover: Cover | None = field(default=None, repr=False)
-    proof: object | None = field(default=None, repr=False)
+    proof: Proof | None = field(default=None, repr=False)
     uncertified: str | None = None

@@ -118,7 +118,7 @@ def _masks(side: _Side | None, maxima: Maxima) -> dict[tuple[int, int], int]:
 
 def _check_layout(layout: tuple[WindowGroup, ...], maxima: Maxima) -> None:
     """Refuses a layout that names what is not there, or something twice."""
-    named: set[tuple[int, int]] = set()
+    named: dict[int, list[Int[np.ndarray, " _"]]] = {}
     for group in layout:
         step, windows, table = maxima.get(group.operation), group.windows, group.alternatives
         if step is None or table.ndim != 2 or len(table) != len(windows) or not table.shape[1]:
@@ -129,8 +129,9 @@ def _check_layout(layout: tuple[WindowGroup, ...], maxima: Maxima) -> None:
         if (table >= len(step.index)).any() or not is_used[:, 0].all():
             raise CertificateError(f"a layout names alternatives that operation {group.operation} has not")
         ordered = np.sort(np.where(is_used, table, -1 - np.arange(table.shape[1])), axis=1)
-        named.update((group.operation, window) for window in windows.tolist())
+        named.setdefault(group.operation, []).append(windows)
         if not step.present[table, windows[:, None]][is_used].all() or (np.diff(ordered, axis=1) == 0).any():
             raise CertificateError(f"a layout names an alternative in the padding, or one twice ({group.operation})")
-    if len(named) != sum(len(group.windows) for group in layout):
+    together = [np.concatenate(parts) for parts in named.values()]
+    if any(len(np.unique(windows)) < len(windows) for windows in together):
         raise CertificateError("a layout names a window twice")

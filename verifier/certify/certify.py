@@ -8,7 +8,7 @@ import numpy as np
 
 from verifier.bounds import BoundMethod, BoundOptions, NodeBounds, RegionBounds, shallow_values, tightened_region
 from verifier.bounds.engine import OwnEngine
-from verifier.canonical import Relu
+from verifier.canonical import Affine, Relu
 from verifier.certify.lemmas import lemmas
 from verifier.certify.refute import Refuted, Refuter
 from verifier.certify.vocabulary import Vocabulary, operations_of
@@ -153,6 +153,8 @@ def _as_judged(query: Query, region: RegionBounds, judge: Judge) -> RegionBounds
     unstable = 0
     for index, operation in operations_of(query.network, region).items():
         node = region.canonical.nodes[index]
+        if isinstance(node, Affine):
+            raise TypeError(f"operation {operation} is affine")
         low, high = judge.region_bounds(operation)
         if low.shape != lowers[node.input].shape:
             raise CertificateError(

@@ -1,8 +1,8 @@
 """Refutes sets of forms by split trees whose leaves the checker accepts, one by one, as they are found.
 
 The branch and bound of `verifier.search` once more, for another purpose: it keeps what it proves rather than what is open, and a
-part counts as closed only when the checker has bounded it with the parameters that the certificate will hold. Splits that an earlier
-search made are made again first.
+part counts as closed only when the checker has bounded it with the parameters that the certificate will hold. Splits that an
+earlier search made are made again first.
 """
 
 import time
@@ -43,6 +43,9 @@ _MERGE_SHARE = 0.3
 _LOOKAHEAD = 4
 _BATCH = 64
 _MOST_NUMBERS = 8_000_000
+
+_Set = tuple[tuple[int, ...], tuple[int, ...]]
+"""Forms in question together, and those they may be completed from."""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +137,7 @@ class Refuter:
         """
         count, forms = self._property.count, len(self._forms)
         refutations: list[Refutation] = []
-        level = [((form,), tuple(range(form + 1, forms))) for form in range(forms)]
+        level: list[_Set] = [((form,), tuple(range(form + 1, forms))) for form in range(forms)]
         alive = frozenset(range(forms))
         for size in range(1, count + 1):
             roots = [_Part(members, hint=self._hint(members)) for members, _ in level]
@@ -155,9 +158,7 @@ class Refuter:
             level = list(self._longer(left, alive, count))
         raise AssertionError("a property has a count of at least 1")
 
-    def _longer(
-        self, sets: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], alive: frozenset[int], count: int
-    ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def _longer(self, sets: Sequence[_Set], alive: frozenset[int], count: int) -> Iterator[_Set]:
         """The sets with one more member, where enough are left to complete them."""
         for members, rest in sets:
             possible = [form for form in rest if form in alive]

@@ -68,8 +68,15 @@ class Vocabulary:
                     group_parameters(_array(torch.stack([on_z, 1.0 - on_z], dim=1)), None, _array(slots), bits)
                 )
             else:
-                chosen = (part.weights[:, :, column], part.fractions[:, column], part.multipliers[:, :, column])
-                groups.append(group_parameters(*map(_array, chosen), bits=bits))
+                weights, fractions, multipliers = (
+                    _array(tensor)
+                    for tensor in (
+                        part.weights[:, :, column],
+                        part.fractions[:, column],
+                        part.multipliers[:, :, column],
+                    )
+                )
+                groups.append(group_parameters(weights, fractions, multipliers, bits))
         return parameter_set(_array(matrix[: rows.layout.members, column]), groups, bits)
 
 

@@ -7,6 +7,7 @@ from itertools import chain
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from verifier.check.coefficients import Coefficients
 from verifier.check.cover import covers_every_subset
 from verifier.check.float32 import form_errors
 from verifier.check.knowledge import Bounds, Knowledge
@@ -240,15 +241,16 @@ class Judge:
         kept = self._planes[step.operation].planes.kept[:, 0]
         wanted = step.index[kept & (kept.sum(axis=0) > 1) & (step.index >= 0)]
         entries = _by_block(np.unique(wanted), self._steps.shapes[step.source])
-        size, box = self._steps.sizes[step.source], (self._lower[None], self._upper[None])
-        lower, upper = self._nothing_about(step)
+        box, (lower, upper) = (self._lower[None], self._upper[None]), self._nothing_about(step)
         half = max(1, batch_size(self._steps) // 2)
         for first in range(0, len(entries), half):
             part = entries[first : first + half]
-            rows = np.zeros((2 * len(part), size))
-            rows[np.arange(len(part)), part] = 1.0
-            rows[np.arange(len(part)) + len(part), part] = -1.0
-            found, _ = bound_rows(self._knowledge, self._planes, step.source, rows, np.zeros(len(rows)), box=box)
+            held = np.sort(part)
+            values = np.zeros((2 * len(part), len(part)))
+            values[np.arange(len(part)), np.searchsorted(held, part)] = 1.0
+            values[np.arange(len(part)) + len(part), np.searchsorted(held, part)] = -1.0
+            rows = Coefficients(held, values)
+            found, _ = bound_rows(self._knowledge, self._planes, step.source, rows, np.zeros(len(values)), box=box)
             bounds = np.where(np.isfinite(found.bounds), found.bounds, np.inf)
             upper[0, part], lower[0, part] = bounds[: len(part)], -bounds[len(part) :]
         self._learn({step.source: (lower, upper)})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
+from verifier.check.coefficients import Coefficients
 from verifier.check.knowledge import Bounds, Knowledge
 from verifier.check.maps import Rows, Vector
 from verifier.check.parameters import bits, chosen_at
@@ -76,19 +77,18 @@ class LeafBounder:
                 reached = np.where(np.isfinite(found.bounds), found.bounds, np.inf)
                 best[left] = np.where(is_empty, -np.inf, np.minimum(best[left], reached))
                 if (counts[left] > number + 1).any():
-                    lower[left], upper[left] = _clipped(found, lower[left], upper[left])
+                    lower[left], upper[left] = _clipped(found.bounds, found.slopes, lower[left], upper[left])
         return best
 
     def _set_bounds(self, parts: list[Part], number: int, box: Bounds) -> tuple[Bounded, Bool[np.ndarray, " parts"]]:
         """What the sets of this number give over boxes, and which parts are seen to be empty."""
         value, steps = parts[0].goal.value, self._knowledge.steps
         sets = [part.leaf.sets[number] if part.leaf.sets else None for part in parts]
-        rows, constants, size = (
-            np.zeros(shape) for shape in ((len(parts), steps.sizes[value]), len(parts), len(parts))
-        )
+        entries = np.unique(np.concatenate([part.goal.columns for part in parts]))
+        rows, constants, size = (np.zeros(shape) for shape in ((len(parts), len(entries)), len(parts), len(parts)))
         for row, (part, held) in enumerate(zip(parts, sets, strict=True)):
             weights = _combination(held, len(part.goal.columns))
-            rows[row, part.goal.columns] = weights * part.goal.factors
+            rows[row, np.searchsorted(entries, part.goal.columns)] = weights * part.goal.factors
             constants[row], size[row] = weights @ part.goal.constants, weights @ np.abs(part.goal.constants)
         constants = up(constants + inner_product_error(size, steps.sizes[value]))
         is_clipped = not all((end == whole).all() for end, whole in zip(box, self._region, strict=True))
@@ -97,7 +97,14 @@ class LeafBounder:
             operation: chosen_at(step, parts, sets) for operation, step in steps.maxima.items() if step.output <= value
         }
         return bound_rows(
-            self._knowledge, self._planes, value, rows, constants, box=box, chosen=chosen, shallow=shallow
+            self._knowledge,
+            self._planes,
+            value,
+            Coefficients(entries, rows),
+            constants,
+            box=box,
+            chosen=chosen,
+            shallow=shallow,
         )
 
     def _phase_boxes(self, parts: list[Part]) -> Bounds:
@@ -126,28 +133,28 @@ class LeafBounder:
 
     def _clip(self, value: int, entry: int, sign: float) -> _Clip:
         """Where sign * z >= 0 can hold."""
-        rows = np.zeros((1, self._knowledge.steps.sizes[value]))
-        rows[0, entry] = sign
+        rows = Coefficients(np.array([entry]), np.full((1, 1), sign))
         found, _ = bound_rows(self._knowledge, {}, value, rows, np.zeros(1), box=self._region)
-        inputs = np.flatnonzero(found.slopes[0])
+        slopes = found.slopes
+        inputs = np.flatnonzero(slopes[0])
         lower, upper = (end[:, inputs] for end in self._region)
         if found.bounds[0] < 0.0:
             return _Clip(inputs, np.full(len(inputs), np.inf), np.full(len(inputs), -np.inf))
-        lower, upper = _clipped(Bounded(found.bounds, found.slopes[:, inputs]), lower, upper)
+        lower, upper = _clipped(found.bounds, slopes[:, inputs], lower, upper)
         return _Clip(inputs, lower[0], upper[0])
 
 
-def _clipped(found: Bounded, lower: Rows, upper: Rows) -> Bounds:
+def _clipped(bounds: Vector, slopes: Rows, lower: Rows, upper: Rows) -> Bounds:
     """The part of each box where its plane can be >= 0, as a box.
 
     The plane a @ x + c has its maximum over the box, at most B >= 0, where every input lies at the end that its a_i favours; an
     input away from that end by more than B / |a_i| makes it negative. Bounds that are not finite clip nothing.
     """
     with np.errstate(all="ignore"):
-        room = up(np.maximum(found.bounds, 0.0)[:, None] / np.abs(found.slopes))
-        low = np.where(found.slopes > 0.0, down(upper - room), lower)
-        high = np.where(found.slopes < 0.0, up(lower + room), upper)
-    is_usable = np.isfinite(found.bounds)[:, None] & np.isfinite(room)
+        room = up(np.maximum(bounds, 0.0)[:, None] / np.abs(slopes))
+        low = np.where(slopes > 0.0, down(upper - room), lower)
+        high = np.where(slopes < 0.0, up(lower + room), upper)
+    is_usable = np.isfinite(bounds)[:, None] & np.isfinite(room)
     return np.where(is_usable, np.maximum(lower, low), lower), np.where(is_usable, np.minimum(upper, high), upper)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from verifier.check.coefficients import Coefficients
 from verifier.rounding import gamma
 
 Rows = Float[np.ndarray, "batch _"]
@@ -52,6 +53,15 @@ class Selection:
         result[:, self.index[taken]] = r[:, taken] * self.factor[taken]
         return result
 
+    def backward_at(self, r: Coefficients) -> Coefficients:
+        """As `backward`."""
+        if r.entries is None:
+            return Coefficients(None, self.backward(r.values))
+        read = self.index[r.entries]
+        order = np.argsort(read, kind="stable")
+        order = order[read[order] >= 0]
+        return Coefficients(read[order], r.values[:, order] * self.factor[r.entries[order]])
+
     def magnitude(self, x: Rows) -> Rows:
         """|W| x for x >= 0."""
         return np.where(self.index >= 0, x[:, self.index] * np.abs(self.factor), 0.0)
@@ -90,6 +100,12 @@ class Matrix:
     def backward(self, r: Rows) -> Rows:
         """Maps coefficients on the output to coefficients on the input."""
         return (r.reshape(len(r), self.repeats, -1) @ self.weight).reshape(len(r), -1)
+
+    def backward_at(self, r: Coefficients) -> Coefficients:
+        """As `backward`."""
+        if r.entries is not None and self.repeats == 1:
+            return Coefficients(None, r.values @ self.weight[r.entries])
+        return Coefficients(None, self.backward(r.full(len(self.weight) * self.repeats)))
 
     def magnitude(self, x: Rows) -> Rows:
         """|W| x for x >= 0."""
@@ -172,25 +188,68 @@ class Convolution:
         return result.transpose(1, 0, 2).reshape(len(x), -1)
 
     def backward(self, r: Rows) -> Rows:
-        """Maps coefficients on the output to coefficients on the input; skips rows and columns of the image that hold only 0.
+        """Maps coefficients on the output to coefficients on the input; skips rows and columns of the image that hold only 0."""
+        maps = r.reshape(len(r), *self.out_shape)
+        box = _support(maps)
+        found, (rows, columns) = self._back(maps[:, :, *box].transpose(1, 0, 2, 3), box)
+        result = np.zeros((len(r), *self.in_shape))
+        result[:, :, rows, columns] = found.transpose(1, 0, 2, 3)
+        return result.reshape(len(r), -1)
+
+    def backward_at(self, r: Coefficients) -> Coefficients:
+        """As `backward`: from some outputs to the rectangle of the image that they read."""
+        if r.entries is None:
+            return Coefficients(None, self.backward(r.values))
+        if not len(r.entries):
+            return r
+        channel, y, x = np.unravel_index(r.entries, self.out_shape)
+        box = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
+        shape = (self.out_shape[0], len(r.values), box[0].stop - box[0].start, box[1].stop - box[1].start)
+        part = np.zeros(shape)
+        part[channel, :, y - box[0].start, x - box[1].start] = r.values.T
+        found, (rows, columns) = self._back(part, box)
+        channels, height, width = self.in_shape
+        entries = np.arange(channels * height * width).reshape(self.in_shape)[:, rows, columns].ravel()
+        return Coefficients(entries, found.transpose(1, 0, 2, 3).reshape(len(r.values), -1))
+
+    def _back(
+        self, part: Float[np.ndarray, "out batch h w"], box: tuple[slice, slice]
+    ) -> tuple[Float[np.ndarray, "in batch rows columns"], tuple[slice, slice]]:
+        """From coefficients in a box of the output's rows and columns to the box of the input that they read, and that box.
 
         One large product for the whole batch: many small ones would wake the threads of a BLAS for each.
         """
         groups, out, into, height, width = self.weight.shape
-        top, left, bottom, right = self.pads
-        _, rows_in, columns_in = self.in_shape
-        maps = r.reshape(len(r), *self.out_shape)
-        box = _support(maps)
-        part = maps[:, :, *box].transpose(1, 0, 2, 3)
         transposed = self.weight.reshape(groups, out, -1).transpose(0, 2, 1)
         columns = transposed @ part.reshape(groups, out, -1)
         columns = columns.reshape(groups * into, height, width, *part.shape[1:])
-        result = np.zeros((self.in_shape[0], len(r), rows_in + top + bottom, columns_in + left + right))
+        kernel = (height, width)
+        reach = [
+            max(0, (part.shape[2 + axis] - 1) * self.strides[axis] + (kernel[axis] - 1) * self.dilations[axis] + 1)
+            if part.shape[2 + axis]
+            else 0
+            for axis in (0, 1)
+        ]
+        result = np.zeros((groups * into, part.shape[1], *reach))
+        steps = [
+            (size - 1) * stride + 1 if size else 0 for size, stride in zip(part.shape[2:], self.strides, strict=True)
+        ]
         for i in range(height):
             for j in range(width):
-                result[:, :, *self._places(i, j, box)] += columns[:, i, j]
-        inside = result[:, :, top : top + rows_in, left : left + columns_in]
-        return inside.transpose(1, 0, 2, 3).reshape(len(r), -1)
+                first, second = i * self.dilations[0], j * self.dilations[1]
+                here = (
+                    slice(first, first + steps[0], self.strides[0]),
+                    slice(second, second + steps[1], self.strides[1]),
+                )
+                result[:, :, *here] += columns[:, i, j]
+        inside, image = [], []
+        for axis in (0, 1):
+            origin = box[axis].start * self.strides[axis] - self.pads[axis]
+            low = min(max(0, -origin), reach[axis])
+            high = max(low, min(reach[axis], self.in_shape[1 + axis] - origin))
+            inside.append(slice(low, high))
+            image.append(slice(origin + low, origin + high) if high > low else slice(0, 0))
+        return result[:, :, inside[0], inside[1]], (image[0], image[1])
 
     def _places(self, i: int, j: int, box: tuple[slice, slice]) -> tuple[slice, slice]:
         """Where kernel entry (i, j) of the outputs in a box reads the padded image."""

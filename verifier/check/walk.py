@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from verifier.check.coefficients import Coefficients
 from verifier.check.knowledge import Bounds, Knowledge, alternatives
 from verifier.check.maps import INFLATION, Rows, Vector
 from verifier.check.parameters import Chosen
@@ -53,11 +54,18 @@ class Bounded:
 
     Attributes:
         bounds: (rows,), rounded upwards; not finite where something overflowed.
-        slopes: (rows, inputs), exact: slopes @ x + (bounds - max over the box of slopes @ x) is an upper bound at every x, too.
+        coefficients: Of inputs, exact.
+        inputs: How many there are.
     """
 
     bounds: Vector
-    slopes: Rows
+    coefficients: Coefficients
+    inputs: int
+
+    @property
+    def slopes(self) -> Rows:
+        """(rows, inputs): slopes @ x + (bounds - max over the box of slopes @ x) is an upper bound at every x, too."""
+        return self.coefficients.full(self.inputs)
 
 
 @dataclass(slots=True)
@@ -65,17 +73,18 @@ class _State:
     """The invariant's parts."""
 
     knowledge: Knowledge
-    pending: dict[int, Rows]
+    pending: dict[int, Coefficients]
     error: Vector
     constants: list[Vector] = field(default_factory=list)
 
-    def add(self, value: int, rows: Rows) -> None:
+    def add(self, value: int, rows: Coefficients) -> None:
         """Adds coefficients on a value."""
         if value not in self.pending:
             self.pending[value] = rows
             return
-        total = self.pending[value] + rows
-        self.error += 2.0 * UNIT_ROUNDOFF * (np.abs(total) @ self.knowledge.magnitude[value])
+        total = self.pending[value].plus(rows)
+        magnitude = self.knowledge.magnitude[value][total.index]
+        self.error += 2.0 * UNIT_ROUNDOFF * (np.abs(total.values) @ magnitude)
         self.pending[value] = total
 
 
@@ -83,7 +92,7 @@ def bound_rows(
     knowledge: Knowledge,
     planes: Mapping[int, RegionPlanes],
     value: int,
-    rows: Rows,
+    rows: Coefficients,
     constants: Vector,
     *,
     box: Bounds,
@@ -96,14 +105,16 @@ def bound_rows(
         knowledge: Of the region.
         planes: By operation, the region's planes; of every maximum before the value.
         value: The value that the rows read.
-        rows: (batch, size), exact.
+        rows: Of that value, exact.
         constants: (batch,), exact.
         box: (batch or 1, inputs) twice, inside the region's.
         chosen: By operation, the windows whose planes differ from the region's, batch as the rows.
         shallow: By value, bounds (batch, size) over the boxes that are better than the region's.
     """
-    state = _State(knowledge, {value: rows}, np.full(len(rows), knowledge.underflow), [constants])
-    is_empty = np.zeros(len(rows), dtype=np.bool_)
+    batch = len(rows.values)
+    state = _State(knowledge, {value: rows}, np.full(batch, knowledge.underflow), [constants])
+    is_empty = np.zeros(batch, dtype=np.bool_)
+    nothing = Coefficients(np.zeros(0, dtype=np.int64), np.zeros((batch, 0)))
     with np.errstate(all="ignore"):
         for step in reversed(knowledge.steps.steps[:value]):
             current = state.pending.pop(step.output, None)
@@ -117,16 +128,17 @@ def bound_rows(
                 own = _planes_here(step, here, knowledge, shallow)
                 is_empty |= own.is_empty.any(axis=1)
             if current is not None or own is not None:
-                current = np.zeros((len(rows), step.windows)) if current is None else current
-                _through_maximum(step, current, planes[step.operation], here, own, state)
-        lower, upper = box
-        slopes = state.pending.get(0, np.zeros((len(rows), lower.shape[1])))
+                _through_maximum(
+                    step, nothing if current is None else current, planes[step.operation], here, own, state
+                )
+        left = state.pending.get(0, nothing)
+        slopes, (lower, upper) = left.values, (end[:, left.index] for end in box)
         state.constants.append(np.where(slopes > 0.0, slopes * upper, slopes * lower).sum(axis=1))
-        state.error += gamma(slopes.shape[1] + 2) * (np.abs(slopes) @ knowledge.magnitude[0])
+        state.error += gamma(slopes.shape[1] + 2) * (np.abs(slopes) @ knowledge.magnitude[0][left.index])
         parts = np.stack(state.constants)
         rounding = inner_product_error(np.abs(parts).sum(axis=0), len(parts))
         bounds = up(up(parts.sum(axis=0) + rounding) + up(state.error * INFLATION))
-    return Bounded(bounds, slopes), is_empty
+    return Bounded(bounds, left, knowledge.steps.sizes[0]), is_empty
 
 
 def _planes_here(step: MaximumStep, chosen: Chosen, knowledge: Knowledge, shallow: Mapping[int, Bounds]) -> Planes:
@@ -142,39 +154,52 @@ def _planes_here(step: MaximumStep, chosen: Chosen, knowledge: Knowledge, shallo
     return planes_of(lower, upper, chosen.alive, weights=chosen.weights, fractions=chosen.fractions)
 
 
-def _through_affine(step: AffineStep, rows: Rows, state: _State) -> None:
+def _through_affine(step: AffineStep, rows: Coefficients, state: _State) -> None:
     noise = state.knowledge.noise[step.output]
     if noise is None:
         raise TypeError(f"step {step.output} has no noise")
-    state.error += np.abs(rows) @ noise
-    state.constants.append(rows @ step.bias)
+    state.error += np.abs(rows.values) @ noise[rows.index]
+    state.constants.append(rows.values @ step.bias[rows.index])
     for linear, source in step.terms:
-        state.add(source, linear.backward(rows))
+        state.add(source, linear.backward_at(rows))
 
 
 def _through_maximum(
-    step: MaximumStep, rows: Rows, region: RegionPlanes, chosen: Chosen | None, own: Planes | None, state: _State
+    step: MaximumStep,
+    rows: Coefficients,
+    region: RegionPlanes,
+    chosen: Chosen | None,
+    own: Planes | None,
+    state: _State,
 ) -> None:
     """Replaces coefficients on the outputs by coefficients on the alternatives; most windows have the region's planes."""
-    result = np.zeros((len(rows), state.knowledge.steps.sizes[step.source]))
+    found: list[_Share] = []
     if chosen is not None and own is not None:
-        _through_chosen(step, rows[:, chosen.windows], chosen, own, state, result)
-        rows = rows.copy()
-        rows[:, chosen.windows] = 0.0
-    used = np.flatnonzero((rows != 0.0).any(axis=0))
-    rows = rows[:, used]
-    planes, rises = region.planes, rows > 0.0
-    state.error += np.abs(rows) @ region.noise[used]
-    state.constants.append(np.where(rises, rows, 0.0) @ planes.constant[0, used])
+        rows = rows.with_entries(chosen.windows)
+        at = rows.places(chosen.windows)
+        found += _through_chosen(step, rows.values[:, at], chosen, own, state)
+        rest = rows.values.copy()
+        rest[:, at] = 0.0
+        rows = Coefficients(rows.entries, rest)
+    here = np.flatnonzero((rows.values != 0.0).any(axis=0))
+    used = here if rows.entries is None else rows.entries[here]
+    values = rows.values[:, here]
+    planes, rises = region.planes, values > 0.0
+    state.error += np.abs(values) @ region.noise[used]
+    state.constants.append(np.where(rises, values, 0.0) @ planes.constant[0, used])
     for index, above, below in zip(
         step.index[:, used], planes.above[:, 0, used], planes.below[:, 0, used], strict=True
     ):
-        _scatter(step, result, index, rows * np.where(rises, above, below))
-    state.add(step.source, result)
+        found.append((index, values * np.where(rises, above, below)))
+    state.add(step.source, _gathered(step, found, len(values), state.knowledge.steps.sizes[step.source]))
 
 
-def _through_chosen(step: MaximumStep, rows: Rows, chosen: Chosen, planes: Planes, state: _State, result: Rows) -> None:
-    """Adds multiplier * (y - z) >= 0 for every multiplier, then replaces y by its planes; writes into `result`."""
+_Share = tuple[Int[np.ndarray, "_"], Float[np.ndarray, "_ _"]]
+"""The entries of one alternative of some windows, and coefficients on them."""
+
+
+def _through_chosen(step: MaximumStep, rows: Rows, chosen: Chosen, planes: Planes, state: _State) -> list[_Share]:
+    """Adds multiplier * (y - z) >= 0 for every multiplier, then replaces y by its planes."""
     index, count = step.index[:, chosen.windows], len(step.index)
     multipliers, total = chosen.multipliers, rows
     if multipliers.any():
@@ -190,26 +215,24 @@ def _through_chosen(step: MaximumStep, rows: Rows, chosen: Chosen, planes: Plane
     products = products - multipliers
     reach = np.where(index >= 0, state.knowledge.magnitude[step.source][index], 0.0)
     state.error += gamma(count + 3) * np.einsum("abw,aw->b", size, reach)
-    for entries, coefficients in zip(index, products, strict=True):
-        _scatter(step, result, entries, coefficients)
+    return list(zip(index, products, strict=True))
 
 
-def _scatter(
-    step: MaximumStep,
-    result: Rows,
-    index: Int[np.ndarray, " windows"],
-    coefficients: Float[np.ndarray, "batch windows"],
-) -> None:
-    """Adds coefficients to the entries they belong to; -1 stands for the floor, whose value is 0, and for padding.
+def _gathered(step: MaximumStep, found: list[_Share], batch: int, size: int) -> Coefficients:
+    """The shares added up by entry; -1 stands for the floor, whose value is 0, and for padding.
 
-    One alternative of different windows is a different entry each, so no entry comes twice in a call.
+    One alternative of different windows is a different entry each, so no entry comes twice in a share.
     """
-    if not coefficients.any():
-        return
-    real = index >= 0
-    if not real.all():
-        index, coefficients = index[real], coefficients[:, real]
-    if step.overlaps:
-        result[:, index] += coefficients
+    real = [(index[index >= 0], values[:, index >= 0]) for index, values in found if values.any()]
+    if 2 * sum(len(index) for index, _ in real) > size:
+        result = Coefficients(None, np.zeros((batch, size)))
     else:
-        result[:, index] = coefficients
+        touched = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(index for index, _ in real)]))
+        result = Coefficients(touched, np.zeros((batch, len(touched))))
+    for index, values in real:
+        at = result.places(index)
+        if step.overlaps:
+            result.values[:, at] += values
+        else:
+            result.values[:, at] = values
+    return result

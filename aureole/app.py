@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from aureole.attack_options import DEFAULT_GOAL, DEFAULT_METHOD, AttackRun, GoalWords, MethodWords
 from aureole.options import (
     DEFAULT_GROW_TIMEOUT,
     DEFAULT_OUT,
@@ -213,6 +214,66 @@ def check(
     from aureole.commands import check as command
 
     return command.run(certificate, network, covers_float32=float32, as_json=as_json)
+
+
+@app.command()
+def attack(
+    net: Annotated[str | None, typer.Argument(metavar="NET", help="ONNX file, or a shipped network.")] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGES...", help="PNG or NPY files, folders of them, shipped:N or shipped:A-B."),
+    ] = None,
+    method: Annotated[str, typer.Option("--method", metavar="NAME", help="The attack (see --list).")] = DEFAULT_METHOD,
+    variant: Annotated[
+        str, typer.Option("--variant", metavar="V", help="fixed, or released: as the authors' code does it.")
+    ] = "fixed",
+    goal: Annotated[
+        str, typer.Option("--goal", metavar="NAME", help="What the attack is to reach (see --list).")
+    ] = DEFAULT_GOAL,
+    k: Annotated[int | None, typer.Option("--k", metavar="K", help="The k of a goal about the top k.")] = None,
+    goal_option: Annotated[
+        list[str] | None,
+        typer.Option("--goal-option", metavar="NAME=VALUE", help="Such as members=3,7 or n=2; may be repeated."),
+    ] = None,
+    norm: Annotated[
+        str | None, typer.Option("--norm", metavar="NORM", help="l1, l2 or linf; the attack's own if not given.")
+    ] = None,
+    eps: Annotated[
+        float | None, typer.Option("--eps", metavar="E", help="The radius of the ball; the attack's own if not given.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="An option of the attack (see --list); may be repeated."),
+    ] = None,
+    jpeg: Annotated[
+        int | None, typer.Option("--jpeg", metavar="Q", help="Measure what is left after JPEG of this quality.")
+    ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Attack through that JPEG, with straight-through gradients.")
+    ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="True labels (CSV or NPY); if not given, the shipped ones or the network's own.",
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Images attacked and saved together.", min=1)] = 16,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    lists: Annotated[bool, typer.Option("--list", help="List attacks and goals.")] = False,
+    as_json: JsonOption = False,
+    out: OutOption = DEFAULT_OUT / "attack",
+) -> int:
+    """Attacks images towards a goal; writes images, results and metrics, and goes on where an earlier run stopped."""
+    from aureole.commands import attack as command
+
+    goal_words = GoalWords(goal, k, tuple(goal_option or ()))
+    words = MethodWords(method, variant, norm, eps, tuple(option or ()), jpeg, adaptive)
+    return command.run(
+        net, images or [], goal_words, words, AttackRun(labels, batch, seed, device, as_json, out), lists=lists
+    )
 
 
 @app.command()

@@ -19,6 +19,8 @@ SUFFIXES = (".csv", ".json", ".parquet")
 NAMES = ("claims", "results")
 """What a table in a folder may be called, before its suffix."""
 
+NO_CLAIM = "none"
+
 
 def table_in(path: Path) -> Path:
     """The table that a path names: itself, or the one table `claims.*`, else `results.*`, of a folder.
@@ -39,7 +41,9 @@ def table_in(path: Path) -> Path:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a table, cells that are empty left out.
+    """The records of a table that claim something, cells that are empty left out.
+
+    Records whose `claim` is "none" say so themselves, such as images that an attack found not eligible.
 
     Raises:
         InputError: The file is no readable table, or holds no record.
@@ -50,9 +54,11 @@ def read_records(path: Path) -> list[Record]:
     if reader is None:
         raise InputError(f"{path}: got a {path.suffix or 'suffixless'} file, wanted {', '.join(readers)}")
     rows = reader(path)
-    if not rows:
+    records = [{str(name): cell for name, cell in row.items() if not _is_empty(cell)} for row in rows]
+    claims = [record for record in records if record.get("claim") != NO_CLAIM]
+    if not claims:
         raise InputError(f"{path}: holds no claim")
-    return [{str(name): cell for name, cell in row.items() if not _is_empty(cell)} for row in rows]
+    return claims
 
 
 def read_claim(record: Record, place: int, labels: int, read_image: Callable[[str], np.ndarray]) -> Claim:

@@ -105,6 +105,7 @@ def test_labels_may_be_one_number_or_words():
         ("claims.csv", b"claim,k\n"),
         ("claims.csv", b"claim,k\nsuccess,1,2,3\n"),
         ("claims.csv", b"\xff\xfe\x00"),
+        ("claims.csv", b"claim,k\nnone,1\n"),
         ("claims.json", b"{"),
         ("claims.json", b"[1]"),
         ("claims.json", b'{"claim": 1}'),
@@ -117,6 +118,12 @@ def test_broken_tables_are_refused(tmp_path, name, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match=name):
         read_records(path)
+
+
+def test_records_that_claim_nothing_are_left_out(tmp_path):
+    path = tmp_path / "claims.csv"
+    path.write_text("claim,name\nnone,a\nfailure,b\n")
+    assert [record["name"] for record in read_records(path)] == ["b"]
 
 
 def test_folders_without_or_with_several_tables(tmp_path):

@@ -1,0 +1,155 @@
+"""Many images from the command line, with their true labels."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from aureole.exits import MissingFileError, UsageError
+from aureole.images import SHIPPED_PREFIX, read_image, shipped_index
+from verifier.errors import InputError
+from verifier.region import check_image
+
+_SUFFIXES = (".png", ".npy")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedImage:
+    """One image and where it came from.
+
+    Attributes:
+        name: As on the command line; within a stack with its number in brackets.
+        pixels: float32 of the network's input shape.
+        shipped: Its number among the shipped images, or None.
+    """
+
+    name: str
+    pixels: Float32[np.ndarray, "..."]
+    shipped: int | None = None
+
+
+def read_images(references: Sequence[str], shape: tuple[int, ...]) -> list[NamedImage]:
+    """The images that references name, each once.
+
+    A reference is `shipped:N` or `shipped:A-B`, a PNG or NPY file, an NPY file of several images (one more axis in front), or a
+    folder of such files.
+
+    Raises:
+        MissingFileError, UsageError, InputError: A reference names nothing, or an image cannot be used.
+    """
+    found: dict[str, NamedImage] = {}
+    for reference in references:
+        for image in _named(reference, shape):
+            found.setdefault(image.name, image)
+    if not found:
+        raise InputError(f"images {', '.join(references)}: no image found; wanted PNG or NPY files")
+    return list(found.values())
+
+
+def _named(reference: str, shape: tuple[int, ...]) -> list[NamedImage]:
+    if reference.startswith(SHIPPED_PREFIX):
+        return [
+            NamedImage(f"{SHIPPED_PREFIX}{place}", read_image(f"{SHIPPED_PREFIX}{place}", shape), place)
+            for place in _shipped_places(reference)
+        ]
+    path = Path(reference)
+    if not path.exists():
+        raise MissingFileError(f"images {reference}: no such file or folder")
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+        return [image for file in files for image in _named(str(file), shape)]
+    if path.suffix.lower() == ".npy":
+        stack = _stack(path, shape)
+        if stack is not None:
+            return [NamedImage(f"{reference}[{place}]", pixels) for place, pixels in enumerate(stack)]
+    return [NamedImage(reference, read_image(reference, shape))]
+
+
+def _shipped_places(reference: str) -> range:
+    from nets import shipped
+
+    count = len(shipped.images().images)
+    first, dash, last = reference.removeprefix(SHIPPED_PREFIX).partition("-")
+    start = shipped_index(SHIPPED_PREFIX + first, count)
+    stop = shipped_index(SHIPPED_PREFIX + last, count) if dash else start
+    if stop < start:
+        raise UsageError(f"images {reference}: wanted the smaller number first")
+    return range(start, stop + 1)
+
+
+def _stack(path: Path, shape: tuple[int, ...]) -> Float32[np.ndarray, "..."] | None:
+    """The images of an NPY file with one more axis than an image, None if it holds a single one."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None  # read_image says what is wrong with it
+    if not isinstance(array, np.ndarray) or array.ndim != len(shape) + 1 or array.shape[1:] != shape or len(array) == 1:
+        return None
+    if array.dtype.kind != "f":
+        raise InputError(f"{path}: got dtype {array.dtype}, wanted float32 or float64 in [0, 1]")
+    return np.stack([check_image(pixels, shape).astype(np.float32) for pixels in array])
+
+
+def shipped_labels(images: Sequence[NamedImage], labels: int) -> Bool[np.ndarray, "rows labels"] | None:
+    """The true labels of shipped images; None unless all are shipped and the network has a label for each digit."""
+    from nets import shipped
+
+    if any(image.shipped is None for image in images):
+        return None
+    truth = shipped.images().labels
+    chosen = truth[[image.shipped for image in images]]
+    if chosen.max() >= labels:
+        return None
+    marks = np.zeros((len(images), labels), dtype=np.bool_)
+    np.put_along_axis(marks, chosen, True, axis=1)
+    return marks
+
+
+def read_labels(path: Path, images: Sequence[NamedImage], labels: int) -> Bool[np.ndarray, "rows labels"]:
+    """The true labels of the images, from a file.
+
+    An NPY file holds 0 and 1, one row an image in their order. A CSV file has the columns `image` (a name, or its last part) and
+    `labels` (such as 3 7).
+
+    Raises:
+        MissingFileError: There is no such file.
+        InputError: It is not one of these, a label is out of range, or an image is missing from it.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"labels {path}: no such file")
+    if path.suffix.lower() == ".npy":
+        return _matrix(path, len(images), labels)
+    if path.suffix.lower() != ".csv":
+        raise InputError(f"labels {path}: got a {path.suffix or 'suffixless'} file, wanted .csv or .npy")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"labels {path}: not a readable CSV file ({error})") from error
+    if not rows or not {"image", "labels"} <= rows[0].keys():
+        raise InputError(f"labels {path}: wanted a CSV file with the columns image and labels")
+    known = {str(row["image"]): str(row["labels"] or "") for row in rows}
+    marks = np.zeros((len(images), labels), dtype=np.bool_)
+    for place, image in enumerate(images):
+        words = known.get(image.name, known.get(Path(image.name).name))
+        if words is None:
+            raise InputError(f"labels {path}: no row for image {image.name}")
+        for word in words.replace(",", " ").split():
+            if not word.isdecimal() or int(word) >= labels:
+                raise InputError(f"labels {path}: image {image.name}: got {word!r}, wanted labels 0 to {labels - 1}")
+            marks[place, int(word)] = True
+    return marks
+
+
+def _matrix(path: Path, rows: int, labels: int) -> Bool[np.ndarray, "rows labels"]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"labels {path}: not a readable NPY file ({error})") from error
+    if not isinstance(array, np.ndarray) or array.shape != (rows, labels) or not np.isin(array, (0, 1)).all():
+        shape = getattr(array, "shape", "several arrays")
+        raise InputError(f"labels {path}: got {shape}, wanted 0 and 1 of shape {(rows, labels)}, one row an image")
+    return array.astype(np.bool_)

@@ -97,10 +97,10 @@ def shipped_labels(images: Sequence[NamedImage], labels: int) -> Bool[np.ndarray
     """The true labels of shipped images; None unless all are shipped and the network has a label for each digit."""
     from nets import shipped
 
-    if any(image.shipped is None for image in images):
+    places = [image.shipped for image in images if image.shipped is not None]
+    if len(places) < len(images):
         return None
-    truth = shipped.images().labels
-    chosen = truth[[image.shipped for image in images]]
+    chosen = shipped.images().labels[places]
     if chosen.max() >= labels:
         return None
     marks = np.zeros((len(images), labels), dtype=np.bool_)

@@ -54,7 +54,7 @@ def read_records(path: Path) -> list[Record]:
     if reader is None:
         raise InputError(f"{path}: got a {path.suffix or 'suffixless'} file, wanted {', '.join(readers)}")
     rows = reader(path)
-    records = [{str(name): cell for name, cell in row.items() if not _is_empty(cell)} for row in rows]
+    records: list[Record] = [{str(name): cell for name, cell in row.items() if not _is_empty(cell)} for row in rows]
     claims = [record for record in records if record.get("claim") != NO_CLAIM]
     if not claims:
         raise InputError(f"{path}: holds no claim")

@@ -69,10 +69,9 @@ def _job(network_name: str, references: Sequence[str], goal: GoalWords, method: 
     network = api.load_network(network_name)
     api.checked_device(options.device)
     images = read_images(references, network.input_shape)
+    labels = shipped_labels(images, network.labels)
     if options.labels is not None:
         labels = read_labels(options.labels, images, network.labels)
-    else:
-        labels = shipped_labels(images, network.labels)
     return make_job(network, images, labels, goal, method, options)
 
 

@@ -1,6 +1,8 @@
 """Metrics against formulas written out as loops, and the cases where they are undefined."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,3 +261,9 @@ def test_scikit_learn_is_named_where_it_is_missing(monkeypatch, scores, targets)
     monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
     with pytest.raises(InputError, match=r"aureole\[attacks\]"):
         metrics.ranking_loss(scores, targets)
+
+
+def test_the_documented_example_runs():
+    page = Path(__file__).parents[3] / "docs" / "metrics.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    exec(compile(code, str(page), "exec"), {})

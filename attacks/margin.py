@@ -168,7 +168,7 @@ def _scout(climber: Climber, starts: Float[np.ndarray, "n ..."], options: Margin
     points = _first_points(climber, starts)
     no_subsets = torch.zeros((len(points), len(climber.margin.offsets)), dtype=torch.bool, device=points.device)
     scouted = climber.climb(points, no_subsets, options.scout_steps)
-    return Population(climber, scouted, climber.forms(scouted))
+    return Population(climber, scouted)
 
 
 def _first_points(climber: Climber, starts: Float[np.ndarray, "n ..."]) -> Float[Tensor, "rows ..."]:

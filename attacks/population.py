@@ -13,19 +13,20 @@ _BEST_SUBSETS, _OF_EACH = 6, 4
 class Population:
     """Points inside the box and the forms at each; it alone changes.
 
+    It begins with those of the points given that there is time to evaluate.
+
     Attributes:
         points: (points, ...).
         forms: (points, forms), all finite.
         subsets: bool (subsets, forms).
     """
 
-    def __init__(
-        self, climber: Climber, points: Float[Tensor, "points ..."], forms: Float[Tensor, "points forms"]
-    ) -> None:
+    def __init__(self, climber: Climber, points: Float[Tensor, "new ..."]) -> None:
         self._climber = climber
-        is_finite = forms.isfinite().all(dim=1)
-        self.points, self.forms = points[is_finite], forms[is_finite]
+        forms = climber.forms(points[:0])
+        self.points, self.forms = points[:0], forms
         self.subsets: Tensor = torch.zeros((0, forms.shape[1]), dtype=torch.bool, device=forms.device)
+        self.add(points)
 
     def add(self, points: Float[Tensor, "new ..."]) -> int:
         """Evaluates and takes in points; the number that had time and finite forms, which are now the last ones."""

@@ -144,3 +144,26 @@ def test_refuses_starts_of_another_shape():
 def test_refuses_bad_options(bad):
     with pytest.raises(InputError):
         MarginAttackOptions(**bad)
+
+
+class ExpiresAtLook(Deadline):
+    """Has expired from the n-th time on that somebody looks."""
+
+    def __init__(self, look: int) -> None:
+        super().__init__()
+        self.__dict__["left"] = look
+
+    @property
+    def has_expired(self) -> bool:
+        self.__dict__["left"] -= 1
+        return self.left < 0
+
+
+def test_a_deadline_may_come_between_any_two_evaluations():
+    network = random_dense_network(3)
+    query = Query(network, random_box(network, 3), stays_in_top_k(1, 2, 4))
+    # More starts than are evaluated together.
+    starts = np.random.default_rng(3).random((70, *query.region.shape))
+    for look in range(1, 120):
+        images = MarginAttack(SMALL, 3)(query, starts=starts, deadline=ExpiresAtLook(look))
+        assert all(query.region.contains(image) for image in images)

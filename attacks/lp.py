@@ -4,6 +4,7 @@ Two ways that agree: the whole linear programme through SciPy's HiGHS, and its d
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -43,20 +44,14 @@ def solve_whole(matrix: Matrix, bound: Bound, lower: Vector, upper: Vector) -> S
     from scipy.optimize import linprog
 
     pixels = len(lower)
-    unit, ones = sparse.identity(pixels, format="csr"), np.ones((pixels, 1))
-    rows = sparse.vstack(
-        [
-            sparse.hstack([sparse.csr_matrix(matrix), sparse.csr_matrix((len(bound), 1))]),
-            sparse.hstack([unit, -ones]),
-            sparse.hstack([-unit, -ones]),
-        ],
-        format="csr",
-    )
+    unit, ones = sparse.eye_array(pixels), sparse.csr_array(np.ones((pixels, 1)))
+    # SciPy takes sparse rows here; its annotations do not know.
+    rows: Any = sparse.block_array([[sparse.csr_array(matrix), None], [unit, -ones], [-unit, -ones]], format="csr")
     found = linprog(
         np.concatenate([np.zeros(pixels), [1.0]]),
         A_ub=rows,
         b_ub=np.concatenate([bound, np.zeros(2 * pixels)]),
-        bounds=[*zip(lower, upper, strict=True), (0.0, None)],
+        bounds=np.column_stack([np.append(lower, 0.0), np.append(upper, np.inf)]),
         method="highs",
     )
     if found.status == 2:

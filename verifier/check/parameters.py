@@ -44,17 +44,22 @@ def chosen_at(step: MaximumStep, parts: Sequence[Part], sets: Sequence[Parameter
     """
     layouts = {id(part.layout): part.layout for part in parts}
     groups = [group.windows for layout in layouts.values() for group in layout if group.operation == step.operation]
-    split = {window for part in parts for operation, window in part.masks if operation == step.operation}
-    windows = np.unique(np.concatenate([*groups, np.array(sorted(split), dtype=np.int64)]))
+    split = [
+        (row, window, mask)
+        for row, part in enumerate(parts)
+        for (operation, window), mask in part.masks.items()
+        if operation == step.operation
+    ]
+    split_windows = np.array([window for _, window, _ in split], dtype=np.int64)
+    windows = np.unique(np.concatenate([*groups, split_windows]))
     shape = (len(step.index), len(parts), len(windows))
     alive = np.broadcast_to(step.present[:, None, windows], shape).copy()
     is_own = np.zeros(shape[1:], dtype=np.bool_)
-    for row, part in enumerate(parts):
-        for (operation, window), mask in part.masks.items():
-            if operation == step.operation:
-                place = np.searchsorted(windows, window)
-                alive[:, row, place] &= bits(mask, len(alive))
-                is_own[row, place] = True
+    if split:
+        # Every part names a window once.
+        at = np.array([row for row, _, _ in split]), np.searchsorted(windows, split_windows)
+        alive[:, *at] &= np.stack([bits(mask, len(alive)) for _, _, mask in split], axis=1)
+        is_own[at] = True
     chosen = Chosen(windows, is_own, alive, np.full(shape, np.nan), np.full(shape[1:], np.nan), np.zeros(shape))
     for layout in layouts.values():
         own = np.array([row for row, part in enumerate(parts) if part.layout is layout])

@@ -104,12 +104,27 @@ class Case:
         Raises:
             ContradictionError: A known point's margin is >= 0, rigorously.
         """
+        if self.verdict is not None:
+            return
+        roundings = self._evidence.roundings
+        reach = (
+            float((np.abs(self.query.property.coefficients) @ roundings).max())
+            if np.isfinite(roundings).all()
+            else math.inf
+        )
+        if not reach < room:
+            _log.info("%s: room %.3g, rounding %.3g", certificate.engine, room, reach)
+            self.is_unclear = True
+            return
+        self.accept(certificate)
+
+    def accept(self, certificate: Certificate) -> None:
+        """A proof that rounding cannot explain; no news if the query is settled.
+
+        Raises:
+            ContradictionError: A known point's margin is >= 0, rigorously.
+        """
         if self.verdict is None:
-            roundings = np.abs(self.query.property.coefficients) @ self._evidence.roundings
-            if not roundings.max() < room:
-                _log.info("%s: room %.3g, rounding %.3g", certificate.engine, room, roundings.max())
-                self.is_unclear = True
-                return
             self.verdict = Robust(certificate)
             self._claim = f"{certificate.engine} proved the margin < 0 (bound {certificate.bound})"
             self._confront()

@@ -81,7 +81,7 @@ class Investigation:
         Raises:
             ContradictionError: An image tried disproves it.
         """
-        self._case.claim_robust(certificate, math.inf)
+        self._case.accept(certificate)
 
     def look(self) -> None:
         """Holds the query against points of its region that were found elsewhere.

@@ -33,7 +33,7 @@ from verifier.proof.records import (
 )
 
 _log = logging.getLogger(__name__)
-_LEAST_GAIN = 1e-3
+_LEAST_GAIN = 0.01
 """A claim that narrows a bound by a smaller share of the interval is not worth its bytes, unless it rules out an alternative."""
 _LEEWAY = 1e-5
 """How much a bound may be raised, as a share of its magnitude, before finer parameters are tried."""
@@ -92,7 +92,7 @@ class _Group:
         proof: Where they come from.
         members: int64 (members,), by position among the proof's entries; the first one's ReLUs are named in the tree.
         bound: Of all of them.
-        most: A larger bound would not be worth a claim.
+        most: A larger bound would say nothing new.
     """
 
     proof: ShallowProof
@@ -164,8 +164,7 @@ class _ShallowClaims:
                 pending.append(left[~is_same])
                 lower, upper = (side[proof.entries[here]] for side in known)
                 before = upper if proof.sign > 0 else -lower
-                most = float((before - _LEAST_GAIN * (upper - lower)).max())
-                groups.append(_Group(proof, here, float(proof.bounds[here].max()), most))
+                groups.append(_Group(proof, here, float(proof.bounds[here].max()), float(before.max())))
         return sorted(groups, key=self._place)
 
     def _place(self, group: _Group) -> tuple[int, ...]:

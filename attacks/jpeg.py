@@ -14,9 +14,9 @@ from jaxtyping import Float, Float32
 from PIL import Image
 from torch import Tensor
 
+from attacks.any_dtype import AnyDtype
 from verifier.errors import InputError
 from verifier.network import Network
-from verifier.torch_network import TorchNetwork
 
 _BYTE = 255
 # 95 is the highest quality that Pillow recommends; above 100 there is none.
@@ -80,24 +80,6 @@ class _StraightThrough(torch.autograd.Function):
         return gradients[0], None
 
 
-class _AnyPrecision:
-    """One of our networks on images of any floating-point type and device."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._made: dict[tuple[torch.device, torch.dtype], TorchNetwork] = {}
-
-    def __call__(self, images: Tensor) -> Tensor:
-        place = (images.device, images.dtype)
-        if place not in self._made:
-            self._made[place] = TorchNetwork(self._network, *place)
-        return self._made[place](images)
-
-    def __deepcopy__(self, _memo: object) -> "_AnyPrecision":
-        # Networks are frozen, so a copy of the module may share this one.
-        return self
-
-
 class Purified(torch.nn.Module):
     """The scores of a network that sees every image through JPEG; differentiable straight through the coding.
 
@@ -115,7 +97,7 @@ class Purified(torch.nn.Module):
         super().__init__()
         if not MIN_QUALITY <= quality <= MAX_QUALITY:
             raise InputError(f"jpeg: got quality {quality}, wanted {MIN_QUALITY} to {MAX_QUALITY}")
-        self.network = _AnyPrecision(network) if isinstance(network, Network) else network
+        self.network = AnyDtype(network) if isinstance(network, Network) else network
         self.quality = quality
 
     def forward(self, images: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "rows labels"]:

@@ -22,13 +22,12 @@ from verifier.errors import InputError
 from verifier.network import Network
 from verifier.torch_network import TorchNetwork
 
-Images = Float[Tensor, "rows ..."] | Float[np.ndarray, "rows ..."]
 NetworkLike = Network | TorchNetwork | nn.Module
 
 
 def run(
     network: NetworkLike,
-    images: Images,
+    images: Tensor | np.ndarray,
     labels: Any,
     *,
     method: str = "pgd",
@@ -36,7 +35,7 @@ def run(
     goal: str | Goal = "hiding-all",
     k: int | None = None,
     goal_options: GoalOptions | None = None,
-    norm: Norm | None = None,
+    norm: str | None = None,
     eps: float | Tensor | np.ndarray | None = None,
     options: Mapping[str, object] | None = None,
     seed: int = 0,
@@ -77,8 +76,7 @@ def run(
     attack = _method(method)
     kind = _variant(variant)
     settings = attack.configure(kind, options)
-    if norm is not None and norm not in NORMS:
-        raise InputError(f"norm: got {norm!r}, wanted one of {', '.join(NORMS)}")
+    given_norm = _norm(norm)
     if batch < 1:
         raise InputError(f"batch: got {batch}, wanted a number >= 1")
     clean = as_images(images)
@@ -87,6 +85,10 @@ def run(
     flat = clean.reshape(len(clean), -1)
     truth = as_labels(labels, len(clean))
     clean_scores = victim.scores(flat, batch)
+    if truth.shape != clean_scores.shape:
+        raise InputError(
+            f"labels: got {truth.shape[1]} columns, wanted {clean_scores.shape[1]}, one for each of the network's labels"
+        )
     keys = [_key(image, row) for image, row in zip(flat, truth, strict=True)]
     aim = _goal(goal, truth, clean_scores, k, goal_options, keys, seed)
     if aim.rule is Rule.THRESHOLD and victim.is_softmax(clean_scores):
@@ -96,8 +98,10 @@ def run(
         )
     if not bool(aim.eligible.any()):
         raise InputError(f"goal {aim.name}: no eligible image among {len(clean)}; wanted: {aim.requirement}")
-    radius_map = _radius_map(eps, norm or attack.norm, shape)
-    used_norm, used_eps = attack.ball(norm, None if radius_map is None else float(radius_map.max()), flat.shape[1])
+    radius_map = _radius_map(eps, given_norm or attack.norm, shape)
+    used_norm, used_eps = attack.ball(
+        given_norm, None if radius_map is None else float(radius_map.max()), flat.shape[1]
+    )
     found = flat.clone()
     collected = _Collected(len(flat))
     chosen = aim.eligible.nonzero()[:, 0]
@@ -199,7 +203,7 @@ class _Collected:
         return whole
 
 
-def as_images(images: Images) -> Float[Tensor, "rows ..."]:
+def as_images(images: Tensor | np.ndarray) -> Float[Tensor, "rows ..."]:
     """The images in float32 on the CPU.
 
     Raises:
@@ -231,6 +235,15 @@ def _method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(f"method: got {name!r}, wanted one of {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def _norm(name: str | None) -> Norm | None:
+    for norm in NORMS:
+        if name == norm:
+            return norm
+    if name is not None:
+        raise InputError(f"norm: got {name!r}, wanted one of {', '.join(NORMS)}")
+    return None
 
 
 def _variant(name: str) -> Variant:

@@ -9,10 +9,12 @@ from synth.conclude import Ending, summarise
 from synth.expand import raised
 from synth.grow import DEFAULTS, GrowOptions, label_question, start, zone_oracle
 from synth.ledger import Ledger, Limits
+from synth.network_oracle import NetworkOracle
 from synth.oracle import Effort
 from synth.outside import enclose
 from synth.result import GrowResult, GrowStep, StepKind, StepVerdict, StopReason
 from synth.weights import layer_weights
+from synth.zones import Zones
 from verifier.deadline import Deadline
 from verifier.network import Network
 from verifier.verify import Falsifier, VerifyOptions
@@ -77,7 +79,7 @@ def bisect_uniform(ledger: Ledger, step: float) -> StopReason:
     while high - low > step * UNIFORM_TOLERANCE:
         verdict = ledger.attempt(StepKind.BISECT, np.maximum(base, wanted), Effort.COMPLETE)
         if verdict is None:
-            return _limit(ledger)
+            return limit(ledger)
         if verdict is StepVerdict.ROBUST:
             low = wanted
         else:
@@ -95,7 +97,7 @@ def bisect_layers(ledger: Ledger, step: float) -> StopReason:
             candidate = raised(ledger.robust, layer, wanted - float(ledger.robust[layer]))
             verdict = ledger.attempt(StepKind.BISECT, candidate, Effort.COMPLETE, layer)
             if verdict is None:
-                return _limit(ledger)
+                return limit(ledger)
             if verdict is StepVerdict.ROBUST:
                 low = wanted
             else:
@@ -104,7 +106,8 @@ def bisect_layers(ledger: Ledger, step: float) -> StopReason:
     return StopReason.BISECTED
 
 
-def _limit(ledger: Ledger) -> StopReason:
+def limit(ledger: Ledger) -> StopReason:
+    """Which limit ended the run."""
     return StopReason.QUERY_LIMIT if ledger.queries >= ledger.limits.max_queries else StopReason.TIME_LIMIT
 
 
@@ -116,18 +119,32 @@ def _run(
     deadline: Deadline,
     on_step: Callable[[GrowStep], None] | None,
 ) -> GrowResult:
-    network = question[0]
-    zones, goals = label_question(*question)
-    oracle = zone_oracle(network, zones, goals, falsifier=engines[0], verify_options=engines[1])
-    limits = Limits(deadline, options.max_queries, options.query_seconds)
-    ledger = Ledger(oracle, layer_weights(options.weights, oracle.layers), limits, on_step or _ignore)
-    start(ledger, None)
+    ledger, zones, _ = prepared(question, options, engines, deadline, on_step)
     if not ledger.is_proved:
         return summarise(ledger, zones, Ending(StopReason.NOT_ROBUST_AT_ZERO), options.step)
     with ledger.until(0.95):
         stop = bisect(ledger, options.step)
     enclose(ledger, options.step)
     return summarise(ledger, zones, Ending(stop), options.step)
+
+
+def prepared(
+    question: tuple[Network, np.ndarray, np.ndarray, int, int],
+    options: GrowOptions,
+    engines: tuple[Falsifier | None, VerifyOptions],
+    deadline: Deadline,
+    on_step: Callable[[GrowStep], None] | None,
+    *,
+    prunes: bool = True,
+) -> tuple[Ledger, Zones, NetworkOracle]:
+    """The books of a run about one object's layers, after its first question: the image itself."""
+    zones, goals = label_question(*question)
+    oracle = zone_oracle(question[0], zones, goals, falsifier=engines[0], verify_options=engines[1])
+    limits = Limits(deadline, options.max_queries, options.query_seconds)
+    weights = layer_weights(options.weights, oracle.layers)
+    ledger = Ledger(oracle, weights, limits, on_step or _ignore, prunes=prunes)
+    start(ledger, None)
+    return ledger, zones, oracle
 
 
 def _ignore(_: GrowStep) -> None:

@@ -11,6 +11,7 @@ from synth.expand import raised
 from synth.ledger import Ledger
 from synth.result import GapStop, StepKind, StepVerdict
 from synth.upper_bound import Corner, UpperBound
+from verifier.rounding import up
 
 Vector = Float[np.ndarray, " layers"]
 BRANCHINGS = 4000
@@ -34,8 +35,8 @@ def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> tuple[Up
         candidate = inside(ledger, corner, step)
         if float(ledger.weights @ candidate) <= ledger.size:
             return bound, GapStop.CLOSED
-        is_useless = not corner.is_attained and ledger.is_excluded(candidate)
-        if is_useless or ledger.is_spent or asked >= corners:
+        # Where branching ended early, the corner may hold a known counterexample: nothing new to ask.
+        if ledger.is_excluded(candidate) or ledger.is_spent or asked >= corners:
             return bound, GapStop.LIMIT
         asked += 1
         verdict = _ask(ledger, candidate)
@@ -45,8 +46,15 @@ def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> tuple[Up
 
 
 def inside(ledger: Ledger, corner: Corner, step: float) -> Vector:
-    """The corner, one step smaller in every layer below 1: a counterexample there is none of those that made the corner."""
+    """The corner, one step smaller in every layer that obeys a counterexample there: none known lies inside, if it is attained.
+
+    A layer at 1 is left unrestricted, unless a counterexample with a radius of 1 needs it.
+    """
     lowered = np.where(corner.epsilons < 1.0, np.maximum(corner.epsilons - step, 0.0), 1.0)
+    for cut in ledger.cuts:
+        if cut.forbids(lowered):
+            obeys = (cut.radii > 0.0) & (corner.epsilons <= up(cut.radii))
+            lowered = np.where(obeys, np.minimum(lowered, np.maximum(cut.radii - step, 0.0)), lowered)
     return ledger.saturated(lowered)
 
 
@@ -70,6 +78,6 @@ def _cap_layers(ledger: Ledger) -> None:
         known = any(cut.forbids(alone) and np.delete(cut.radii, layer).max(initial=0.0) == 0.0 for cut in ledger.cuts)
         if known or ledger.robust[layer] >= 1.0:
             continue
-        found = ledger.falsify(alone)
+        found = ledger.falsify(alone, is_quick=True)
         if found is not None:
             ledger.shrink(found, alone)

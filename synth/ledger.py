@@ -76,6 +76,7 @@ class Ledger:
         self._prunes = prunes
         self._reach = oracle.reach
         self._undecided: set[tuple[bytes, Effort]] = set()
+        self._unrefuted: set[bytes] = set()
         self._on_step, self._on_cut = on_step, on_cut
         self._first_index = first_index
         self._began = time.monotonic()
@@ -181,23 +182,33 @@ class Ledger:
             return StepVerdict.VULNERABLE
         return self.attempt(kind, wanted, Effort.BOUNDS, layer)
 
-    def falsify(self, epsilons: Vector, starts: Sequence[Float[np.ndarray, "..."]] = ()) -> Counterexample | None:
+    def falsify(
+        self, epsilons: Vector, starts: Sequence[Float[np.ndarray, "..."]] = (), *, is_quick: bool = False
+    ) -> Counterexample | None:
         """A replayed counterexample in that neighbourhood, remembered as a cut; None if the attack finds none in a query's time.
 
-        The images nearest to violating it that are known, of its cuts, are starts beside those given.
+        An attack that failed is not made again. Known counterexamples nearest to it are starts beside those given.
         """
+        if epsilons.tobytes() in self._unrefuted:
+            return None
         nearest = sorted(self.cuts, key=lambda cut: float(np.maximum(cut.radii - epsilons, 0.0).max()))[:ATTACK_STARTS]
         known = [self.oracle.projected(cut.counterexample.image, epsilons) for cut in nearest]
         self.counts = self.counts.plus("attack")
         deadline = self.limits.deadline.within(self.limits.query_seconds)
-        found = self.oracle.falsify(epsilons, deadline, [*starts, *known])
+        found = self.oracle.falsify(epsilons, deadline, [*starts, *known], is_quick=is_quick)
         if found is not None:
             self.exclude(found)
+        elif not is_quick:
+            self._unrefuted.add(epsilons.tobytes())
         return found
 
     def shrink(self, found: Counterexample, corner: Vector) -> Counterexample:
         """The counterexample shrunk below the corner (see `cuts.shrink`), remembered as a cut."""
-        smaller = shrink(self.oracle, found, corner, self.weights, self.falsify, self.limits.deadline)
+
+        def scout(epsilons: Vector, starts: list[Float[np.ndarray, "..."]]) -> Counterexample | None:
+            return self.falsify(epsilons, starts, is_quick=True)
+
+        smaller = shrink(self.oracle, found, corner, self.weights, scout, self.limits.deadline)
         self.exclude(smaller)
         return smaller
 

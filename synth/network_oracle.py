@@ -42,6 +42,7 @@ class NetworkOracle:
         goals: The properties that must all hold, such as `stays_in_top_k(target, k, labels)`.
         zones: The image, and which entries share an epsilon: layers, or other zones in their place.
         falsifier: The attack, or None.
+        scout: A quicker attack, or None.
         options: How queries of complete effort are verified; bounds effort uses its bound options alone.
         quick_bounds: For bounds effort and gradients of bounds: quicker and hardly looser.
 
@@ -52,6 +53,7 @@ class NetworkOracle:
     goals: tuple[Property, ...]
     zones: Zones
     falsifier: Falsifier | None
+    scout: Falsifier | None
     options: VerifyOptions
     quick_bounds: BoundOptions
     _covers: dict[int, Cover] = field(default_factory=dict, init=False, repr=False)
@@ -141,11 +143,17 @@ class NetworkOracle:
         return Slope(float(bound.upper), np.maximum(self.zones.total(by_rise, by_fall), 0.0))
 
     def falsify(
-        self, epsilons: Vector, deadline: Deadline, starts: Sequence[Float[np.ndarray, "..."]] = ()
+        self,
+        epsilons: Vector,
+        deadline: Deadline,
+        starts: Sequence[Float[np.ndarray, "..."]] = (),
+        *,
+        is_quick: bool = False,
     ) -> Counterexample | None:
-        """The first of the attack's candidates that the replay accepts."""
+        """The first of the attack's, or the scout's, candidates that the replay accepts."""
+        attack = self.scout if is_quick else self.falsifier
         for query in self.queries(epsilons):
-            for candidate in self._candidates(query, deadline, starts):
+            for candidate in _candidates(attack, query, deadline, starts):
                 found = replay(query, np.asarray(candidate, dtype=np.float64), "attack")
                 if found is not None:
                     return found
@@ -180,19 +188,11 @@ class NetworkOracle:
         _, gradients = margin_gradients(self._model(), self.goals, self.zones.image[None])
         return self.zones.mean(np.abs(gradients[0]))
 
-    def _candidates(
-        self, query: Query, deadline: Deadline, starts: Sequence[Float[np.ndarray, "..."]] = ()
-    ) -> list[Float[np.ndarray, "..."]]:
-        if self.falsifier is None:
-            return []
-        points = np.stack([query.region.centre, *(np.asarray(start, dtype=np.float64) for start in starts)])
-        return list(self.falsifier(query, starts=points, deadline=deadline))
-
     def _weakest_slope(self, epsilons: Vector, deadline: Deadline) -> Slope | None:
         points = [
             np.asarray(point, dtype=np.float64)
             for query in self.queries(epsilons)
-            for point in self._candidates(query, deadline)[:SOFTMAX_POINTS]
+            for point in _candidates(self.falsifier, query, deadline)[:SOFTMAX_POINTS]
         ]
         if not points:
             return None
@@ -207,6 +207,15 @@ class NetworkOracle:
         if not self._models:
             self._models.append(TorchNetwork(self.network, torch.device("cpu"), torch.float64))
         return self._models[0]
+
+
+def _candidates(
+    attack: Falsifier | None, query: Query, deadline: Deadline, starts: Sequence[Float[np.ndarray, "..."]] = ()
+) -> list[Float[np.ndarray, "..."]]:
+    if attack is None:
+        return []
+    points = np.stack([query.region.centre, *(np.asarray(start, dtype=np.float64) for start in starts)])
+    return list(attack(query, starts=points, deadline=deadline))
 
 
 def together(outcomes: Sequence[Outcome]) -> Outcome:

@@ -55,9 +55,17 @@ class Oracle(Protocol):
         ...
 
     def falsify(
-        self, epsilons: Vector, deadline: Deadline, starts: Sequence[Float[np.ndarray, "..."]] = ()
+        self,
+        epsilons: Vector,
+        deadline: Deadline,
+        starts: Sequence[Float[np.ndarray, "..."]] = (),
+        *,
+        is_quick: bool = False,
     ) -> Counterexample | None:
-        """A replayed violation inside the neighbourhood, if the attack finds one; `starts` are images worth starting from."""
+        """A replayed violation inside the neighbourhood, if the attack finds one.
+
+        `starts` are images worth starting from; quick attacks try less, for where many are made.
+        """
         ...
 
     def replay(self, image: Float[np.ndarray, "..."], epsilons: Vector, found_by: str) -> Counterexample | None:

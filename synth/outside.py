@@ -20,7 +20,7 @@ def enclose(ledger: Ledger, step: float) -> None:
         return nearest is not None and ledger.excess(nearest) <= by
 
     def is_outside(by: float) -> bool:
-        return is_nearer(by) or ledger.falsify(np.minimum(ledger.robust + by, 1.0)) is not None
+        return is_nearer(by) or ledger.falsify(np.minimum(ledger.robust + by, 1.0), is_quick=True) is not None
 
     failed, by = 0.0, step
     while not ledger.limits.deadline.has_expired and not is_outside(by):

@@ -41,6 +41,7 @@ class StopReason(Enum):
     UNDECIDED = "no single layer was proved expandable by one step; some tries stayed undecided within their time limit"
     TIME_LIMIT = "the time limit was reached; more time may give a larger neighbourhood"
     QUERY_LIMIT = "the query limit was reached; more queries may give a larger neighbourhood"
+    OPTIMISED = "the optimiser's trade-off parameter fell below its floor"
     BISECTED = "the bisection reached its tolerance"
     NOT_ROBUST_AT_ZERO = "the unperturbed image itself was not proved robust, so nothing was grown"
 

@@ -55,7 +55,7 @@ class StripOracle:
         """Whether the image with these values violates."""
         return False
 
-    def falsify(self, epsilons, deadline, starts=()):
+    def falsify(self, epsilons, deadline, starts=(), *, is_quick=False):
         return None
 
     def replay(self, image, epsilons, found_by):
@@ -104,7 +104,7 @@ class LinearOracle(StripOracle):
     def violates(self, epsilons):
         return self.costs @ epsilons >= self.room
 
-    def falsify(self, epsilons, deadline, starts=()):
+    def falsify(self, epsilons, deadline, starts=(), *, is_quick=False):
         return violation(epsilons) if self.violates(epsilons) and not self.says_unknown else None
 
 

@@ -45,8 +45,8 @@ _BLOCK = 4
 def lemmas(network: Network, region: RegionBounds, judge: Judge, deadline: Deadline) -> Iterator[Item]:
     """The lemmas of a region, each accepted by the judge before it is yielded.
 
-    In the order of the operations, for each whose input is not affine in the image: its CROWN lemma, then, if the region has
-    proofs about what it reads, one lemma (or two) with those that narrow a bound.
+    In the order of the operations, for each whose input is not affine in the image (or whose intervals are wider in the checker):
+    its CROWN lemma, then, if the region has proofs about what it reads, one lemma (or two) with those that narrow a bound.
 
     Claims whose trees show less than what the region says are weakened to what they do show, or left out. When the deadline has
     passed no more lemmas come; those yielded stand.
@@ -60,15 +60,24 @@ def lemmas(network: Network, region: RegionBounds, judge: Judge, deadline: Deadl
     numbers = operation_numbers(network)
     affine = _affine_values(region.canonical)
     for node in region.canonical.nodes:
-        if isinstance(node, Affine) or node.input in affine or node.origin not in numbers:
+        if isinstance(node, Affine) or node.origin not in numbers:
             continue
         if deadline.has_expired:
             return
         operation = numbers[node.origin]
+        if node.input in affine and not _is_looser(judge.region_bounds(operation), region, node.input):
+            continue
         yield _accepted(judge, CrownLemma(operation))
         proofs = [proof for proof in region.shallow if proof.value == node.input]
         if proofs and not deadline.has_expired:
             yield from _ShallowClaims(network, region.canonical, judge, node).lemmas(proofs)
+
+
+def _is_looser(known: tuple[Vector, Vector], region: RegionBounds, value: int) -> bool:
+    """Whether the checker's intervals are: it goes step by step where the canonical form has one affine map."""
+    lower, upper = region.node_bounds.lower[value], region.node_bounds.upper[value]
+    excess = np.maximum(known[1] - upper, lower - known[0])
+    return bool((excess > _LEAST_GAIN * (known[1] - known[0])).any())
 
 
 def _accepted(judge: Judge, lemma: CrownLemma) -> CrownLemma:

@@ -1,5 +1,6 @@
 """Small subproblems, handed to a mixed-integer solver while that pays."""
 
+import os
 import time
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,6 +23,13 @@ PROOF_SLACK = 1e-6
 _WITNESS_MARGIN = 1e-4
 _FIRST_SLICE = 4.0
 _LONGER, _SMALLER = 1.5, 0.8
+_STARVED = 0.5
+"""Below this share of the time that passed, a solver was waiting for a processor."""
+
+
+def _processor_seconds() -> float:
+    """Used by this process and by the programs it ran."""
+    return sum(os.times()[:4])
 
 
 def leaf_solver(name: str) -> MilpSolver:
@@ -46,7 +54,7 @@ class Settlement(Enum):
 class LeafSolver:
     """Decides when a solver is asked, and for how long: about as long as the search itself has run.
 
-    A failure makes it ask only about smaller subproblems, for longer.
+    A failure makes it ask only about smaller subproblems, for longer; one for want of processor time only for longer.
 
     Attributes:
         solver: The solver.
@@ -76,7 +84,7 @@ class LeafSolver:
 
         Soundness: REFUTED takes the solver at its word. A point is a candidate, no more.
         """
-        started = time.monotonic()
+        started, worked = time.monotonic(), _processor_seconds()
         model = exact_model(skeleton, members, splits, -PROOF_SLACK * skeleton.scale)
         try:
             answer = self.solver.solve(model, target=_WITNESS_MARGIN, deadline=deadline.within(self._slice))
@@ -89,7 +97,9 @@ class LeafSolver:
         if answer.status is SolveStatus.INFEASIBLE:
             return Settlement.REFUTED, None
         # A point that the replay refuses, a near-tie, says as little as none.
-        self.limit = min(self.limit, int(_SMALLER * undecided))
+        was_starved = _processor_seconds() - worked < _STARVED * (time.monotonic() - started)
+        if answer.status is not SolveStatus.TIME_LIMIT or not was_starved:
+            self.limit = min(self.limit, int(_SMALLER * undecided))
         self._slice *= _LONGER
         if answer.solution is None:
             return Settlement.OPEN, None

@@ -1,6 +1,7 @@
 """The search's bookkeeping: the queue, batches as rows, how much at a time, which solver."""
 
 import heapq
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from search_networks import tiny_case
 
 from verifier.deadline import Deadline
 from verifier.errors import InputError, SolverUnavailableError
+from verifier.milp.solvers.answer import SolveStatus, without_solution
 from verifier.milp.solvers.highs import HighsSolver
 from verifier.search import Descent, Goal, SearchOptions, SearchStatus, search
 from verifier.search.domain import Split
@@ -242,3 +244,18 @@ def test_a_solver_that_declines_a_model_is_asked_about_smaller_ones_only():
     assert settled == (Settlement.OPEN, None)
     assert held.limit == 5
     assert isinstance(leaf_solver("auto"), HighsSolver)
+
+
+@pytest.mark.parametrize(("status", "limit"), [(SolveStatus.TIME_LIMIT, 50), (SolveStatus.UNKNOWN, 4)])
+def test_a_solver_that_waited_for_a_processor_is_asked_about_as_large_ones_again(status, limit):
+    class Waiting:
+        label = "waiting"
+
+        def solve(self, model, *, target, deadline):
+            time.sleep(0.5)
+            return without_solution(self.label, status, "", np.inf)
+
+    _, region, goal = tiny_case(1, -0.002)
+    held = LeafSolver(Waiting(), 50)
+    assert held.settle(skeleton_of(region, goal), (0, 1), (), 6, Deadline()) == (Settlement.OPEN, None)
+    assert held.limit == limit

@@ -84,7 +84,7 @@ def test_a_linear_network_is_grown_to_within_a_step_in_every_layer(cut):
     costs = np.array([2.0, 0.5, 4.0, 1.0])
     network = linear_network([np.zeros(4), costs], [0.0, -1.0])
     image = np.zeros(network.input_shape)
-    options = GrowOptions(step=STEP, cut=cut)
+    options = GrowOptions(step=STEP, cut=cut, corners=3)
     result = grow(network, image, first_pixel(network), 0, 1, options=options, falsifier=corner_attack)
     epsilons = result.neighbourhood.epsilons
     assert costs @ epsilons < 1.0

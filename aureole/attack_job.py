@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 
 import attacks
-from attacks.goals import Goal, GoalOptions
+from attacks.goals import Goal, GoalOptions, Rule
 from attacks.jpeg import Purified, check_jpeg, jpeg
 from attacks.methods import Method, Variant
 from attacks.metrics import Attacked, Norm, norms, rmsd
@@ -97,7 +97,8 @@ def make_job(
             check_jpeg(network.input_shape, words.jpeg)
     pixels = np.stack([image.pixels for image in images])
     scores = clean_scores(network, words, pixels, run)
-    truth = _own_labels(scores, options) if labels is None else labels
+    is_top_k = attacks.GOALS[goal_words.name].rule is Rule.TOP_K
+    truth = labels if labels is not None else _own_labels(scores, options, options.k if is_top_k else None)
     with as_usage():
         goal = attacks.make_goal(
             goal_words.name, torch.from_numpy(truth), scores, options, keys=row_keys(pixels, truth), seed=run.seed
@@ -285,14 +286,14 @@ def _goal_options(words: GoalWords) -> GoalOptions:
             raise UsageError(f"--goal-option: {error}") from error
 
 
-def _own_labels(scores: torch.Tensor, options: GoalOptions) -> Bool[np.ndarray, "rows labels"]:
-    """The labels that the network itself gives each image."""
+def _own_labels(scores: torch.Tensor, options: GoalOptions, k: int | None) -> Bool[np.ndarray, "rows labels"]:
+    """The labels that the network itself gives each image: its top k, or those above the threshold."""
     values = scores.numpy()
-    if options.k is None:
+    if k is None:
         return values > options.threshold
     marks = np.zeros(values.shape, dtype=np.bool_)
     for row, row_scores in enumerate(values):
-        marks[row, top_labels(row_scores, min(options.k, values.shape[1]))] = True
+        marks[row, top_labels(row_scores, min(k, values.shape[1]))] = True
     return marks
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class Claim:
         aim: What the attack is to reach; None for a robust accuracy, or where it cannot be read.
         norm: In which the bound is measured; None where there is no bound.
         bound: The largest change claimed.
+        certificate: A file that is to prove a failure, or None.
         group: Images that a robust accuracy is about.
         value: The robust accuracy claimed, in [0, 1].
         problem: Why the claim cannot be read, or empty.
@@ -63,6 +65,7 @@ class Claim:
     aim: Aim | None = None
     norm: Norm | None = None
     bound: float | None = None
+    certificate: Path | None = None
     group: str = ""
     value: float | None = None
     problem: str = ""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from attacks.claims.accuracy import judge_accuracy
+from attacks.claims.certified import judge_certified
 from attacks.claims.claim import Claim, ClaimKind, ClaimVerdict, Judgement
 from attacks.claims.distance import check_bound, enclosing_box
-from attacks.claims.reach import Decide, Reach, Territory, decide_reach
+from attacks.claims.reach import MAX_WAYS, Decide, Reach, Territory, decide_reach
 from attacks.claims.success import judge_success, reached, usable_image
 from verifier.deadline import Deadline
 from verifier.errors import ContradictionError, InputError
@@ -38,8 +39,8 @@ def judge_claims(
 ) -> tuple[Judgement, ...]:
     """A judgement for each claim, in their order.
 
-    Claimed successes come first: their images, checked, are tried on all claims about the same clean image. Ctrl-C ends the work;
-    what is not judged then is missing from what `on_judgement` was told.
+    Claimed successes come first: their images, checked, are tried on all claims about the same clean image, and on every
+    certificate. Ctrl-C ends the work; what is not judged then is missing from what `on_judgement` was told.
 
     Soundness: `CONFIRMED` and `REFUTED_*` rest on replayed images and on the verifier's proofs, nothing else; a claim that cannot
     be read, or that speaks of another network, is `NOT_VALID`.
@@ -54,17 +55,22 @@ def judge_claims(
                 on_judgement(judged[place])
 
     shown: list[int] = []
+    proved: list[int] = []
     asked: list[int] = []
     averaged: list[int] = []
     for place, claim in enumerate(claims):
         if claim.kind is ClaimKind.ROBUST_ACCURACY:
             averaged.append(place)
+        elif claim.certificate is not None:
+            proved.append(place)
         else:
             (shown if claim.kind is ClaimKind.SUCCESS and claim.adversarial is not None else asked).append(place)
     settle(shown, lambda claim: _confronted(judge_success(claim, network), network, court))
     images = _Images([judged[place] for place in shown])
+    found = images.every()
+    settle(proved, lambda claim: judge_certified(claim, network, found, MAX_WAYS))
     settle(asked, lambda claim: _judge_reach(claim, network, court, images))
-    members = [judged[place] for place in (*shown, *asked)]
+    members = [judged[place] for place in (*shown, *proved, *asked)]
     settle(
         averaged,
         lambda claim: judge_accuracy(claim, members, lambda member: _judge_reach(member, network, court, images)),
@@ -81,6 +87,10 @@ class _Images:
             clean, found = judgement.claim.image, judgement.counterexample
             if clean is not None and found is not None:
                 self._of.setdefault(_key(clean), []).append(found.image)
+
+    def every(self) -> list[np.ndarray]:
+        """All of them."""
+        return [image for images in self._of.values() for image in images]
 
     def of(self, clean: np.ndarray) -> list[np.ndarray]:
         """Those of one clean image that were replayed."""

@@ -61,7 +61,9 @@ def read_records(path: Path) -> list[Record]:
     return claims
 
 
-def read_claim(record: Record, place: int, labels: int, read_image: Callable[[str], np.ndarray]) -> Claim:
+def read_claim(
+    record: Record, place: int, labels: int, read_image: Callable[[str], np.ndarray], folder: Path | None = None
+) -> Claim:
     """The claim of one record; where something in it cannot be used, a claim whose `problem` says what.
 
     Args:
@@ -69,6 +71,7 @@ def read_claim(record: Record, place: int, labels: int, read_image: Callable[[st
         place: Its place in the table, from 0; its name if it has none.
         labels: How many labels the network has.
         read_image: Reads the image that a cell names; its InputError becomes the claim's problem.
+        folder: What the names of certificates are relative to; the working folder if None.
     """
     name, attack = str(record.get("name", place)), str(record.get("attack", ""))
     try:
@@ -82,6 +85,7 @@ def read_claim(record: Record, place: int, labels: int, read_image: Callable[[st
             "bound": _number(record, "bound"),
             "group": str(record.get("group", "")),
             "value": _number(record, "value"),
+            "certificate": _certificate(record, kind, folder),
         }
         if kind is not ClaimKind.ROBUST_ACCURACY:
             claim["image"] = _image(record, "image", read_image)
@@ -188,6 +192,17 @@ def _aim(record: Record, labels: int) -> Aim:
     needed = _integer(record, "needed")
     k, threshold = _integer(record, "k"), _number(record, "threshold")
     return Aim(labels, on, off, len(on) + len(off) if needed is None else needed, k, threshold)
+
+
+def _certificate(record: Record, kind: ClaimKind, folder: Path | None) -> Path | None:
+    if "certificate" not in record:
+        return None
+    if kind is not ClaimKind.FAILURE:
+        raise InputError(f"certificate: given with a claim of {kind}, wanted one of failure")
+    path = (folder or Path()) / str(record["certificate"])
+    if not path.is_file():
+        raise InputError(f"certificate: {path}: no such file")
+    return path
 
 
 def _image(record: Record, column: str, read_image: Callable[[str], np.ndarray]) -> np.ndarray:

@@ -93,7 +93,10 @@ def _read(table: Path, network: Network) -> list[Claim]:
         reference = name if name.startswith(images.SHIPPED_PREFIX) else str(table.parent / name)
         return images.read_image(reference, network.input_shape)
 
-    return [read_claim(record, place, network.labels, read_image) for place, record in enumerate(read_records(table))]
+    return [
+        read_claim(record, place, network.labels, read_image, table.parent)
+        for place, record in enumerate(read_records(table))
+    ]
 
 
 def _court(options: RunOptions) -> Court:

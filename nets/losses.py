@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -31,7 +32,74 @@ def binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(scores, targets, reduction="none").sum(dim=1).mean()
 
 
-LOSSES: Final[dict[str, Loss]] = {"ranking": ranking_loss, "bce": binary_cross_entropy}
+def softmax_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    """The mean over the batch of the mean over an image's labels of -log softmax(scores) there.
+
+    The loss of the Double-MNIST studies, for comparison. An image without labels counts 0.
+    """
+    count = targets.sum(dim=1).clamp(min=1)
+    return (-(functional.log_softmax(scores, dim=1) * targets).sum(dim=1) / count).mean()
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceAndLabelRanking:
+    """ML-LIW: labels ranked within an image, and images within a label (Song et al. 2018, eq. 12).
+
+    With f = sigmoid(scores), as in the authors' networks, P_i and N_i the labels and the others of image i, and P^j and N^j the
+    images of the batch with and without label j:
+
+        instance_i = 1 / (|P_i| |N_i|) sum over p in P_i, q in N_i of exp(f_q(x_i) - f_p(x_i))
+        label_j = 1 / (|P^j| |N^j|) sum over p in P^j, q in N^j of exp(f_j(x_q) - f_j(x_p))
+        loss = weight * mean_i instance_i + mean_j label_j
+
+    Images and labels with an empty side are left out of sums and means; a mean over nothing is 0.
+
+    Attributes:
+        weight: of the instance-wise part; the paper's 0.5.
+        variant: "printed" for these means; "released" for sums over images and labels in their place, as in the code released with
+            Liu et al.'s study, where the balance of the two parts depends on the batch size.
+    """
+
+    weight: float = 0.5
+    variant: str = "printed"
+
+    def __post_init__(self) -> None:
+        """Refuse weights and variants that mean nothing."""
+        if not (0 <= self.weight < math.inf):
+            raise InputError(f"{self}: wanted a finite weight of 0 or more")
+        if self.variant not in ("printed", "released"):
+            raise InputError(f"{self}: wanted variant 'printed' or 'released'")
+
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss, a scalar; scores (batch, classes), targets of the same shape, 1 for a label and 0 for others."""
+        outputs = torch.sigmoid(scores)
+        instances = self._gathered(*_mean_pairs(outputs, targets))
+        labels = self._gathered(*_mean_pairs(outputs.T, targets.T))
+        return self.weight * instances + labels
+
+    def _gathered(self, values: Tensor, counts: Tensor) -> Tensor:
+        total = (values * counts).sum()
+        return total if self.variant == "released" else total / counts.sum().clamp(min=1)
+
+
+def _mean_pairs(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Per row, the mean over p with target 1 and q with target 0 of exp(f_q - f_p), and 1 where both exist, 0 elsewhere.
+
+    The double sum is a product of two sums; outputs in [0, 1] keep both within the range of floating point.
+    """
+    others = 1 - targets
+    pairs = targets.sum(dim=1) * others.sum(dim=1)
+    sums = (outputs.exp() * others).sum(dim=1) * ((-outputs).exp() * targets).sum(dim=1)
+    return sums / pairs.clamp(min=1), (pairs > 0).to(outputs.dtype)
+
+
+LOSSES: Final[dict[str, Loss]] = {
+    "ranking": ranking_loss,
+    "bce": binary_cross_entropy,
+    "ml-liw": InstanceAndLabelRanking(),
+    "ml-liw-released": InstanceAndLabelRanking(variant="released"),
+    "softmax": softmax_cross_entropy,
+}
 
 
 def set_margins(scores: Tensor, targets: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from synth.expand import Expansion, raised
 from synth.ledger import Ledger
-from synth.result import GapStop, GrowResult, StopReason
+from synth.result import GapPoint, GapStop, GrowResult, StopReason
 from synth.upper_bound import UpperBound
 from synth.zones import Zones
 from verifier.verdict import Counterexample
@@ -16,16 +16,31 @@ Vector = Float[np.ndarray, " layers"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Gap:
+    """What narrowing the gap came to.
+
+    Attributes:
+        bound: The upper bound's books.
+        stop: Why it ended.
+        history: Size and bound as they came.
+    """
+
+    bound: UpperBound
+    stop: GapStop
+    history: tuple[GapPoint, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Ending:
     """How a run ended.
 
     Attributes:
         stop: Why growing ended.
-        gap: The upper bound's books and why narrowing ended; None where it was not tried.
+        gap: What narrowing the gap came to; None where it was not tried.
     """
 
     stop: StopReason
-    gap: tuple[UpperBound, GapStop] | None = None
+    gap: Gap | None = None
 
 
 def evidence(ledger: Ledger, step: float) -> tuple[Counterexample | None, ...]:
@@ -64,7 +79,7 @@ def summarise(ledger: Ledger, zones: Zones, ending: Ending, step: float) -> Grow
     if ledger.outcome is None:
         raise RuntimeError("summarise: nothing was asked about the final neighbourhood")
     nearest = ledger.nearest_cut()
-    bound = known_bound(ledger) if ending.gap is None else ending.gap[0]
+    bound = known_bound(ledger) if ending.gap is None else ending.gap.bound
     return GrowResult(
         neighbourhood=zones.neighbourhood(ledger.robust),
         names=zones.names,
@@ -82,5 +97,6 @@ def summarise(ledger: Ledger, zones: Zones, ending: Ending, step: float) -> Grow
         cuts=bound.radii,
         steps=tuple(ledger.steps),
         stop=ending.stop,
-        gap_stop=None if ending.gap is None else ending.gap[1],
+        gap_stop=None if ending.gap is None else ending.gap.stop,
+        gap_history=() if ending.gap is None else ending.gap.history,
     )

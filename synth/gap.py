@@ -7,9 +7,10 @@ step. Otherwise the counterexample, shrunk, cuts the corner off. Proofs: docs/la
 import numpy as np
 from jaxtyping import Float
 
+from synth.conclude import Gap
 from synth.expand import raised
 from synth.ledger import Ledger
-from synth.result import GapStop, StepKind, StepVerdict
+from synth.result import GapPoint, GapStop, StepKind, StepVerdict
 from synth.upper_bound import Corner, UpperBound
 from verifier.rounding import up
 
@@ -18,7 +19,7 @@ BRANCHINGS = 4000
 """Of one round: enough for the corner to be exact with few zones, and little time with many."""
 
 
-def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> tuple[UpperBound, GapStop]:
+def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> Gap:
     """Adds counterexamples, and proves larger neighbourhoods where it meets them, until the gap is closed or limits end it.
 
     First each layer alone is capped; then at most `corners` corners are asked about, giving up after `patience` undecided ones in
@@ -26,6 +27,7 @@ def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> tuple[Up
     """
     _cap_layers(ledger)
     bound = UpperBound(ledger.weights, np.ones(len(ledger.weights)))
+    history: list[GapPoint] = []
     undecided = asked = used = 0
     while True:
         for cut in ledger.cuts[used:]:
@@ -33,16 +35,17 @@ def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> tuple[Up
         used = len(ledger.cuts)
         corner = bound.corner(BRANCHINGS)
         candidate = inside(ledger, corner, step)
+        history.append(GapPoint(ledger.seconds, ledger.counts, ledger.size, corner.size))
         if float(ledger.weights @ candidate) <= ledger.size:
-            return bound, GapStop.CLOSED
+            return Gap(bound, GapStop.CLOSED, tuple(history))
         # Where branching ended early, the corner may hold a known counterexample: nothing new to ask.
         if ledger.is_excluded(candidate) or ledger.is_spent or asked >= corners:
-            return bound, GapStop.LIMIT
+            return Gap(bound, GapStop.LIMIT, tuple(history))
         asked += 1
         verdict = _ask(ledger, candidate)
         undecided = undecided + 1 if verdict is StepVerdict.UNKNOWN else 0
         if undecided >= patience:
-            return bound, GapStop.UNDECIDED
+            return Gap(bound, GapStop.UNDECIDED, tuple(history))
 
 
 def inside(ledger: Ledger, corner: Corner, step: float) -> Vector:

@@ -80,6 +80,16 @@ class QueryCounts:
         return replace(self, **{kind: getattr(self, kind) + 1})
 
 
+@dataclass(frozen=True, slots=True)
+class GapPoint:
+    """The gap at one time: seconds since growing began, what was asked so far, the proved size and its upper bound."""
+
+    seconds: float
+    counts: QueryCounts
+    size: float
+    upper_bound: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GrowStep:
     """One neighbourhood tried.
@@ -140,6 +150,7 @@ class GrowResult:
         steps: The steps of this run.
         stop: Why growing ended.
         gap_stop: Why narrowing the gap ended; None where it was not tried.
+        gap_history: Size and upper bound as narrowing went on.
     """
 
     neighbourhood: Neighbourhood
@@ -159,6 +170,7 @@ class GrowResult:
     steps: tuple[GrowStep, ...]
     stop: StopReason
     gap_stop: GapStop | None
+    gap_history: tuple[GapPoint, ...]
 
     @property
     def queries(self) -> int:

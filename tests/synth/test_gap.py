@@ -46,12 +46,14 @@ def test_the_upper_bound_is_never_below_the_best_robust_size(costs, room, corner
     oracle = LinearOracle(len(costs), costs=np.array(costs), room=room)
     ledger = ledger_for(oracle)
     start(ledger, None)
-    bound, stop = narrow(ledger, STEP, 3, corners)
-    result = summarise(ledger, strip(oracle.layers), Ending(StopReason.NO_EXPANSION, (bound, stop)), STEP)
+    gap = narrow(ledger, STEP, 3, corners)
+    result = summarise(ledger, strip(oracle.layers), Ending(StopReason.NO_EXPANSION, gap), STEP)
     best = best_linear(oracle, ledger.weights)
     assert result.weighted_size <= best + 1e-9
     assert result.upper_bound >= best - 1e-9
-    if stop is GapStop.CLOSED:
+    bounds = [point.upper_bound for point in result.gap_history]
+    assert bounds == sorted(bounds, reverse=True)
+    if gap.stop is GapStop.CLOSED:
         assert result.upper_bound <= result.weighted_size + STEP * ledger.weights.sum() + 1e-9
 
 
@@ -69,14 +71,14 @@ def test_enough_corners_find_the_best_of_any_downward_closed_set(corners):
     oracle = StaircaseOracle(layers, corners=np.array(corners) / 8.0, gradient=np.ones(layers))
     ledger = ledger_for(oracle)
     start(ledger, None)
-    bound, stop = narrow(ledger, STEP, 3, 10_000)
-    assert stop is GapStop.CLOSED
+    gap = narrow(ledger, STEP, 3, 10_000)
+    assert gap.stop is GapStop.CLOSED
     below = [sorted({1.0, *(max(0.0, row[d] / 8.0 - 1e-9) for row in corners)}) for d in range(layers)]
     best = max(
         float(ledger.weights @ np.array(epsilons)) for epsilons in product(*below) if not oracle.hit(np.array(epsilons))
     )
     assert not oracle.hit(ledger.robust)
-    assert ledger.size <= best + 1e-9 <= bound.corner().size + 1e-6
+    assert ledger.size <= best + 1e-9 <= gap.bound.corner().size + 1e-6
     assert best - ledger.size <= STEP * ledger.weights.sum() + 1e-6
 
 

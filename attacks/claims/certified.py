@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from attacks.claims.aim import Aim
 from attacks.claims.claim import Claim, ClaimVerdict, Judgement
@@ -76,9 +76,12 @@ def _same_forms(first: Property, second: Property) -> bool:
     """Whether two properties are one up to the order of their forms and their names."""
     if first.count != second.count or first.coefficients.shape != second.coefficients.shape:
         return False
-    rows = [np.column_stack([goal.coefficients, goal.offsets]) for goal in (first, second)]
-    ordered = [row[np.lexsort(row.T)] for row in rows]
-    return np.array_equal(*ordered)
+    return np.array_equal(_ordered(first), _ordered(second))
+
+
+def _ordered(goal: Property) -> Float[np.ndarray, "forms columns"]:
+    rows = np.column_stack([goal.coefficients, goal.offsets])
+    return rows[np.lexsort(rows.T)]
 
 
 def _confront(

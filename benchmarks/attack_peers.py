@@ -1,6 +1,6 @@
 """PGD and CW against those of foolbox and torchattacks where all can run: one label, k = 1, the same budget of gradients.
 
-    PYTHONPATH=. python benchmarks/attack_peers.py [--images 100] [--network strided3-none] [--out FILE]
+    PYTHONPATH=. python benchmarks/attack_peers.py [--images 100] [--network strided3-none] [--only pgd|cw] [--out FILE]
 
 Each attack makes the network's own top label lose the top 1, on the shipped images. PGD: L-infinity, the same radius, steps and
 step size, a random start. CW: L2, the same number of Adam steps in all and the same rate; torchattacks searches no weight, the
@@ -52,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--network", default="strided3-none")
+    parser.add_argument("--only", choices=("pgd", "cw"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     network = load_network(shipped.network_path(arguments.network))
@@ -60,7 +61,9 @@ def main() -> None:
     goal = as_goal(torch.from_numpy(scores.argmax(axis=1)), len(images), network.labels)
     torch.set_num_threads(1)
     lines = []
-    for line in chain(*(pgd(network, images, goal, eps) for eps in EPSILONS), cw(network, images, goal)):
+    families = {"pgd": (pgd(network, images, goal, eps) for eps in EPSILONS), "cw": (cw(network, images, goal),)}
+    chosen = [arguments.only] if arguments.only else list(families)
+    for line in chain.from_iterable(family for name in chosen for family in families[name]):
         lines.append(line)
         print(
             f"{line.library:13} {line.attack:16} {line.budget:24} success {line.success:6.3f}  median l2 {line.median_l2:7.3f}"

@@ -76,6 +76,7 @@ class GraphHead(nn.Module):
     def __init__(self, features: int, adjacency: Tensor, options: LabelGraph, generator: torch.Generator) -> None:
         super().__init__()
         classes = len(adjacency)
+        self.in_features = features
         self.register_buffer("adjacency", adjacency.clone())
         is_learned = options.embedding > 0
         start = torch.randn(classes, options.embedding, generator=generator) if is_learned else torch.eye(classes)

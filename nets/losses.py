@@ -129,17 +129,14 @@ class ProjectedGradient:
             raise InputError(f"{self}: wanted epsilon in [0, 1], steps of 1 or more and relative_step in (0, 2]")
 
 
-def perturb(
-    network: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    attack: ProjectedGradient,
-    loss: Loss,
-    generator: torch.Generator,
-) -> Tensor:
-    """Images within `attack.epsilon` of `images` and within [0, 1] that raise the loss; no promise how far.
+Objective = Callable[[Tensor], Tensor]
+"""Images to the scalar an attack raises."""
 
-    Only inputs are differentiated; the network's own gradients stay untouched.
+
+def ascend(objective: Objective, images: Tensor, attack: ProjectedGradient, generator: torch.Generator) -> Tensor:
+    """Images within `attack.epsilon` of `images` and within [0, 1] that raise the objective; no promise how far.
+
+    Only inputs are differentiated; the gradients of a network in the objective stay untouched.
     """
     lower = (images - attack.epsilon).clamp_(0, 1)
     upper = (images + attack.epsilon).clamp_(0, 1)
@@ -148,6 +145,24 @@ def perturb(
     step = attack.epsilon * attack.relative_step
     for _ in range(attack.steps):
         perturbed.requires_grad_(True)
-        (gradient,) = torch.autograd.grad(loss(network(perturbed), targets), perturbed)
+        (gradient,) = torch.autograd.grad(objective(perturbed), perturbed)
         perturbed = torch.clamp(perturbed.detach() + step * gradient.sign(), lower, upper)
     return perturbed
+
+
+def perturb(
+    network: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    attack: ProjectedGradient,
+    loss: Loss,
+    generator: torch.Generator,
+    *,
+    is_targeted: bool = False,
+) -> Tensor:
+    """Images within the attack's ball and [0, 1] with a higher loss or, targeted, with a lower loss towards `targets`.
+
+    As `ascend`; `targets` are the right ones, or the wrong ones that a targeted attack wants.
+    """
+    sign = -1.0 if is_targeted else 1.0
+    return ascend(lambda pixels: sign * loss(network(pixels), targets), images, attack, generator)

@@ -8,6 +8,7 @@ import pytest
 
 import aureole as public
 from aureole.exits import ExitCode
+from verifier.certify import Certification
 from verifier.errors import ContradictionError
 
 
@@ -150,3 +151,82 @@ def test_evidence_for_another_question_is_refused(halves, pixels, tmp_path):
     with pytest.raises(ContradictionError, match="refuses the certificate"):
         public.save_certificate(tmp_path / "found.cert", other, outcome)
     assert not list(tmp_path.glob("*found*"))
+
+
+def test_a_proof_is_written_and_accepted(aureole, check_report, halves, image, tmp_path):
+    path = tmp_path / "proof.cert"
+    words = ("verify", halves, image, "--label", "1", "--eps", "0.3", "--certificate", path)
+    ended = aureole(*words, "--json")
+    report = printed(ended, check_report)
+    assert (ended.code, report["verdict"]) == (ExitCode.ROBUST, "robust")
+    assert report["certificate"]["trusted"] == []
+    note = report["certification"]
+    assert (note["file"], note["bytes"], note["reason"]) == (str(path), path.stat().st_size, None)
+    assert note["make_seconds"] >= 0
+    assert note["check_seconds"] >= 0
+    assert not note["covers_float32"]
+    checked = printed(aureole("check", path, "--network", halves, "--json"), check_report)
+    assert (checked["exit_code"], checked["kind"]) == (ExitCode.ROBUST, "proof")
+    assert checked["proof"]["leaves"] == note["leaves"]
+    assert checked["statement"]["property"] == report["property"]["text"]
+    text = " ".join(aureole(*words).out.split())
+    for part in (
+        "certified",
+        "taken on trust nothing",
+        "proof.cert",
+        f"{note['bytes']:,} bytes",
+        "made in",
+        "checked in",
+    ):
+        assert part in text
+    assert [place.name for place in tmp_path.glob("*.cert")] == ["proof.cert"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_proof_for_float32_passes_the_stricter_check(aureole, check_report, halves, image, tmp_path):
+    path = tmp_path / "proof.cert"
+    words = ("verify", halves, image, "--label", "1", "--eps", "0.3", "--certificate", path)
+    ended = aureole(*words, "--require-certificate", "--float32", "--json")
+    assert ended.code == ExitCode.ROBUST
+    assert printed(ended, check_report)["certification"]["covers_float32"]
+    assert aureole("check", path, "--network", halves, "--float32").code == ExitCode.ROBUST
+
+
+def test_a_proof_may_stay_in_memory(aureole, check_report, halves, image):
+    words = ("verify", halves, image, "--label", "1", "--eps", "0.3", "--require-certificate")
+    note = printed(aureole(*words, "--json"), check_report)["certification"]
+    assert (note["file"], note["bytes"], note["check_seconds"], note["reason"]) == (None, None, None, None)
+    assert note["leaves"] >= 1
+    assert note["make_seconds"] >= 0
+    assert "a proof the checker accepted" in aureole(*words).out
+
+
+def test_where_none_can_be_made_the_answer_says_why(aureole, check_report, halves, image, tmp_path, monkeypatch):
+    gave_up = Certification(None, "out of ideas", 0.0, 0.0)
+    monkeypatch.setattr("verifier.verify.certification.certify", lambda *_args, **_kwargs: gave_up)
+    path = tmp_path / "proof.cert"
+    words = ("verify", halves, image, "--label", "1", "--eps", "0.3")
+    ended = aureole(*words, "--certificate", path, "--json")
+    report = printed(ended, check_report)
+    assert (ended.code, report["verdict"]) == (ExitCode.ROBUST, "robust")
+    assert report["certificate"]["trusted"]
+    assert report["certification"]["reason"] == "out of ideas"
+    assert not path.exists()
+    ended = aureole(*words, "--require-certificate", "--json")
+    report = printed(ended, check_report)
+    assert (ended.code, report["verdict"]) == (ExitCode.UNDECIDED, "undecided")
+    assert report["reason"]["name"] == "NOT_CERTIFIED"
+    assert report["best_bound"] is None
+    assert "out of ideas" in aureole(*words, "--require-certificate").out
+
+
+def test_python_proofs(halves, pixels, tmp_path):
+    network = public.load_network(halves)
+    query = public.Query(network, public.Box.around(pixels, 0.3), public.stays_in_top_k(1, 2, 4))
+    assert public.save_certificate(tmp_path / "none.cert", query, public.verify(query)) is None
+    outcome = public.verify(query, certify=True)
+    saved = public.save_certificate(tmp_path / "proof.cert", query, outcome)
+    assert saved.report.accepted
+    assert public.check_certificate(saved.path, network).leaves == outcome.proof.leaves
+    with pytest.raises(public.InputError, match="float32"):
+        public.verify(query, float32=True)

@@ -141,7 +141,8 @@ class Refuter:
         alive = frozenset(range(forms))
         for size in range(1, count + 1):
             roots = [_Part(members, hint=self._hint(members)) for members, _ in level]
-            if not self._close(roots, splits=splits and size == count):
+            self._close_by_default(roots)
+            if not self._close([root for root in roots if root.leaf is None], splits=splits and size == count):
                 return self._given_up(refutations, is_last=size == count)
             closed = [root for root in roots if root.is_closed]
             self._merge(closed)
@@ -177,6 +178,16 @@ class Refuter:
         return Refuted(tuple(refutations), False, bound, self._parts, reason)
 
     # Closing parts.
+
+    def _close_by_default(self, roots: Sequence[_Part]) -> None:
+        """Gives evidence to the roots that the checker's own planes close: they need no parameters."""
+        leaf = Leaf(())
+        found = self._judge.way_bounds([root.members for root in roots], (), [((), leaf)] * len(roots))
+        self._parts += len(roots)
+        for root, bound in zip(roots, found.tolist(), strict=True):
+            root.bound = bound
+            if bound < 0.0:
+                root.leaf = leaf
 
     def _close(self, roots: Sequence[_Part], *, splits: bool) -> bool:
         """Closes parts; False if it gave up. Without splits, what a bound alone does not close stays as it is."""
@@ -331,7 +342,10 @@ class Refuter:
     # Trees.
 
     def _refutation(self, root: _Part) -> Refutation:
-        return Refutation(root.members, Tree(self._vocabulary.layout, tuple(self._nodes(root))))
+        has_parameters = root.leaf is None or bool(root.leaf.sets)
+        return Refutation(
+            root.members, Tree(self._vocabulary.layout if has_parameters else (), tuple(self._nodes(root)))
+        )
 
     def _nodes(self, root: _Part) -> Iterator[Node]:
         waiting = [root]

@@ -1,0 +1,1 @@
+"""The study of what the papers claim of multi-label attacks: cells, measurements, tables and pictures."""

@@ -71,7 +71,7 @@ def planes_of(
     least = np.where(is_empty, 0.0, np.where(kept, lower, -np.inf).max(axis=0))
     tops = np.where(kept, upper, -np.inf)
     most = np.where(is_empty, 0.0, tops.max(axis=0))
-    threshold = np.maximum(np.sort(tops, axis=0)[-2], least) if len(tops) > 1 else least
+    threshold = np.maximum(_second_largest(tops), least) if len(tops) > 1 else least
     if fractions is not None:
         threshold = np.where(np.isnan(fractions), threshold, least + fractions * (most - least))
     threshold = np.where(count > 1, threshold, least)
@@ -83,14 +83,20 @@ def planes_of(
     size = np.where(rises, np.abs(above) * (np.abs(low) + np.abs(high)) + (high - threshold), 0.0)
     constant = threshold + lost.sum(axis=0)
     rounding = gamma(2 * len(above) + 8) * (np.abs(threshold) + size.sum(axis=0)) * INFLATION
-    below = _default_below(low, high, kept)
-    if weights is not None:
-        below = np.where(np.isnan(weights[0]), below, weights)
+    if weights is None:
+        below = _default_below(low, high, kept)
+    else:
+        is_default = np.isnan(weights[0])
+        below = np.where(is_default, _default_below(low, high, kept), weights) if is_default.any() else weights
     # One alternative left: y is that one.
     single = (count == 1) & kept
     above = np.where(count == 1, single, above)
     constant = np.where(count == 1, 0.0, constant + rounding)
     return Planes(above, constant, below, kept, is_empty)
+
+
+def _second_largest(values: ByAlternative) -> ByWindow:
+    return values.min(axis=0) if len(values) == 2 else np.partition(values, -2, axis=0)[-2]
 
 
 def _default_below(low: ByAlternative, high: ByAlternative, kept: Bool[np.ndarray, "..."]) -> ByAlternative:

@@ -143,14 +143,10 @@ def bound_rows(
 
 def _planes_here(step: MaximumStep, chosen: Chosen, knowledge: Knowledge, shallow: Mapping[int, Bounds]) -> Planes:
     region = knowledge.lower[step.source][None], knowledge.upper[step.source][None]
-    lower, upper = (
-        np.where(chosen.is_own, own, whole)
-        for own, whole in zip(
-            alternatives(step, shallow.get(step.source, region), chosen.windows),
-            alternatives(step, region, chosen.windows),
-            strict=True,
-        )
-    )
+    lower, upper = (np.broadcast_to(end, chosen.alive.shape) for end in alternatives(step, region, chosen.windows))
+    if step.source in shallow:
+        own = alternatives(step, shallow[step.source], chosen.windows)
+        lower, upper = np.where(chosen.is_own, own[0], lower), np.where(chosen.is_own, own[1], upper)
     return planes_of(lower, upper, chosen.alive, weights=chosen.weights, fractions=chosen.fractions)
 
 

@@ -49,9 +49,9 @@ def test_an_aim_is_reached_where_the_goal_is_met(words):
     assert Aim.of_goal(goal, 0) == aim
     generator = np.random.default_rng(0)
     # Coarse scores, so that ties occur; a tie reaches nothing.
-    scores = np.concatenate([generator.normal(size=(300, LABELS)), generator.integers(-1, 3, size=(300, LABELS)) / 2.0])
+    scores = np.concatenate([generator.normal(size=(120, LABELS)), generator.integers(-1, 3, size=(120, LABELS)) / 2.0])
     met = np.array([bool(goal.satisfied(torch.from_numpy(row)[None])[0]) for row in scores])
-    assert 5 < met.sum() < 590
+    assert 3 < met.sum() < 236
     ways = aim.ways(10_000)
     assert ways is not None
     by_ways = np.max([way.property.margin(scores) for way in ways], axis=0) > 0

@@ -3,7 +3,6 @@
 import io
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from tiny_convolutions import exact, tiny_query
 
@@ -101,4 +100,4 @@ def test_without_time_there_is_no_proof_and_a_reason(tmp_path):
     found = certify(query, deadline=Deadline().within(0.0))
     assert found.proof is None
     assert "time ran out" in found.reason
-    assert np.isinf(found.best_bound)
+    assert found.best_bound >= -_ROOM

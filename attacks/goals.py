@@ -87,6 +87,37 @@ class Goal:
         reference: Tensor | float = self.threshold if self.k is None else rivals(scores, self.k)
         return (self.sign * (scores - reference) - self.kappa).masked_fill(self.sign == 0, torch.inf)
 
+    def search_margins(self, scores: Float[Tensor, "rows labels"]) -> Float[Tensor, "rows labels"]:
+        """Margins to climb: a row has succeeded iff all of its own are > 0; +inf where nothing is asked for now.
+
+        Where fewer constraints are needed than there are, only the easiest ones are asked for. Where all are needed, labels
+        that must leave the top k together are compared with the k-th largest score of the labels that need not leave, and
+        labels that must enter together with the score they have to beat for all to fit: by `margins`, two labels that must
+        leave would count each other as the rival that keeps them out, which leads a search in circles.
+        """
+        margins = self.margins(scores)
+        asked = easiest(self, margins.detach())
+        if self.k is not None:
+            together, is_known = self._rivals_of_sets(scores, self.k)
+            are_all = (self.needed == (self.sign != 0).sum(dim=1))[:, None]
+            by_set = (self.sign * (scores - together) - self.kappa).masked_fill(self.sign == 0, torch.inf)
+            margins = torch.where(are_all & is_known, by_set, margins)
+        return margins.masked_fill(~asked, torch.inf)
+
+    def _rivals_of_sets(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """What all of `off` must be below and all of `on` above, and where that is known; 0 where it is not."""
+        staying = scores.masked_fill(self.off, -torch.inf).topk(k, dim=1).values[:, k - 1 :]
+        others = scores.masked_fill(self.on, -torch.inf).topk(k, dim=1).values
+        entering = others.gather(1, (k - self.on.sum(dim=1, keepdim=True)).clamp(0, k - 1))
+        rival = torch.where(self.off, staying, entering)
+        # More labels than k never fit into the top k, whatever is said of each.
+        is_known = rival.isfinite() & (self.off | (self.on.sum(dim=1, keepdim=True) <= k))
+        return torch.where(is_known, rival, 0.0), is_known
+
+    def search_margin(self, scores: Float[Tensor, "rows labels"]) -> Float[Tensor, " rows"]:
+        """The least of the search margins: > 0 iff the row has succeeded; 0 where nothing is needed."""
+        return torch.where(self.needed > 0, self.search_margins(scores).amin(dim=1), 0.0)
+
     def met(self, scores: Float[Tensor, "rows labels"]) -> Int[Tensor, " rows"]:
         """How many constraints of each row hold strictly."""
         return ((self.margins(scores) > 0) & (self.sign != 0)).sum(dim=1)
@@ -161,6 +192,13 @@ class GoalOptions:
             raise InputError("goal options: wanted n >= 0, size >= 1 and drop >= 1")
         if self.average is not None and not 0 <= self.average < float("inf"):
             raise InputError(f"goal option average: got {self.average}, wanted a number >= 0")
+
+
+def easiest(goal: Goal, margins: Float[Tensor, "rows labels"]) -> Bool[Tensor, "rows labels"]:
+    """As many constraints of each row as it needs, those with the largest margins; ties go to the lower label."""
+    ordered = margins.masked_fill(goal.sign == 0, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(margins.shape[1], device=margins.device) < goal.needed[:, None]
+    return torch.zeros_like(goal.labels).scatter(1, ordered, places) & (goal.sign != 0)
 
 
 def rivals(scores: Float[Tensor, "rows labels"], k: int) -> Float[Tensor, "rows labels"]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from attacks.engine import Model
@@ -24,13 +24,6 @@ def jacobian(
         ]
     whole = torch.stack(rows, dim=1) if rows else points.new_zeros((len(points), 0, points.shape[1]))
     return torch.nan_to_num(found.detach()), torch.nan_to_num(whole, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def easiest(goal: Goal, margins: Float[Tensor, "rows labels"]) -> Bool[Tensor, "rows labels"]:
-    """As many constraints of each row as it needs, those with the largest margins; ties go to the lower label."""
-    ordered = margins.masked_fill(goal.sign == 0, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(margins.shape[1], device=margins.device) < goal.needed[:, None]
-    return torch.zeros_like(goal.labels).scatter(1, ordered, places) & (goal.sign != 0)
 
 
 def hardest(goal: Goal, margins: Float[Tensor, "rows labels"]) -> Tensor:

@@ -45,9 +45,10 @@ def solve_whole(matrix: Matrix, bound: Bound, lower: Vector, upper: Vector) -> S
 
     pixels = len(lower)
     unit, ones = sparse.eye_array(pixels), sparse.csr_array(np.ones((pixels, 1)))
+    rows = sparse.block_array([[sparse.csr_array(matrix), None], [unit, -ones], [-unit, -ones]], format="csr")
     # SciPy takes sparse rows here; its annotations do not know.
-    rows: Any = sparse.block_array([[sparse.csr_array(matrix), None], [unit, -ones], [-unit, -ones]], format="csr")
-    found = linprog(
+    solve: Any = linprog
+    found = solve(
         np.concatenate([np.zeros(pixels), [1.0]]),
         A_ub=rows,
         b_ub=np.concatenate([bound, np.zeros(2 * pixels)]),

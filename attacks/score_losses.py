@@ -44,9 +44,10 @@ def in_probabilities(goal: Goal, scores: Scores) -> Scores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelLoss:
-    """Binary cross-entropy towards the labels that the goal asks for: -sum_i log sigmoid(m_i) over the margins m_i.
+    """Binary cross-entropy towards the labels that the goal asks for: sum_i log sigmoid(m_i) over its search margins m_i.
 
-    Under a threshold 0 that is exactly the cross-entropy with logits; it is computed without saturation.
+    Under a threshold 0 and with all constraints needed that is exactly minus the cross-entropy with logits; it is computed
+    without saturation. Where only a number of labels is needed, it is taken over the easiest ones.
 
     Attributes:
         goal: What is asked.
@@ -60,7 +61,7 @@ class LabelLoss:
     def __call__(self, scores: Scores, points: Tensor) -> Values:  # noqa: ARG002
         """The negative loss of each row."""
         if not self.is_clamped:
-            return -functional.softplus(-self.goal.margins(scores)).sum(dim=1)
+            return -functional.softplus(-self.goal.search_margins(scores)).sum(dim=1)
         towards = (self.goal.sign * scores).sigmoid().clamp(1e-6, 1 - 1e-6)
         return towards.log().masked_fill(self.goal.sign == 0, 0.0).sum(dim=1)
 
@@ -81,19 +82,19 @@ class HingeLoss:
 
     def __call__(self, scores: Scores, points: Tensor) -> Values:  # noqa: ARG002
         """The negative loss of each row."""
-        margins = in_probabilities(self.goal, scores) if self.of_probabilities else self.goal.margins(scores)
+        margins = in_probabilities(self.goal, scores) if self.of_probabilities else self.goal.search_margins(scores)
         return -(self.kappa - margins).clamp(min=0.0).sum(dim=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MarginLoss:
-    """The goal's margin itself: the needed-th largest of the constraints' margins."""
+    """The goal's search margin: the least of those asked for, > 0 iff the row has succeeded."""
 
     goal: Goal
 
     def __call__(self, scores: Scores, points: Tensor) -> Values:  # noqa: ARG002
         """The margin of each row."""
-        return self.goal.margin(scores)
+        return self.goal.search_margin(scores)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +151,7 @@ class TopKLoss:
         return torch.where(is_asked, loss, 0.0)
 
     def _entering(self, scores: Scores) -> Values:
-        margins = self.goal.margins(scores).masked_fill(~self.goal.on, torch.inf)
+        margins = self.goal.search_margins(scores).masked_fill(~self.goal.on, torch.inf)
         return (self.kappa - margins).clamp(min=0.0).sum(dim=1)
 
     def _holding(self, scores: Scores) -> Values:

@@ -47,7 +47,7 @@ class _Highest:
     goal: Goal
 
     def __call__(self, scores: Float[Tensor, "rows labels"], points: Tensor) -> Float[Tensor, " rows"]:  # noqa: ARG002
-        return self.goal.margin(scores.double())
+        return self.goal.search_margin(scores.double())
 
 
 def _attack(problem: Problem, options: LayeredOptions, variant: Variant) -> Outcome:
@@ -56,7 +56,9 @@ def _attack(problem: Problem, options: LayeredOptions, variant: Variant) -> Outc
     corners = [ball.lower, ball.upper]
     best = _climb(problem, problem.clean, options.iterations)
     for start in [*corners, *(ball.drawn(problem.generators) for _ in range(options.starts))]:
-        best = best.better(_climb(problem, ball.project(start), options.iterations))
+        # Rows that have succeeded stay where they are.
+        begin = torch.where((best.values > _CLEAR)[:, None], best.points, ball.project(start))
+        best = best.better(_climb(problem, begin, options.iterations))
     if options.rounds and problem.network is not None and ball.norm in (None, "linf"):
         best = _patient(problem, problem.network, best, options.rounds)
     return best
@@ -87,7 +89,7 @@ def _patient(problem: Problem, network: Network, best: Outcome, rounds: int) -> 
         if images:
             found = torch.from_numpy(np.ascontiguousarray(images[0])).to(points).reshape(1, -1)
             with torch.no_grad():
-                reached = goal.margin(problem.model(found).double())[0]
+                reached = goal.search_margin(problem.model(found).double())[0]
             if bool(reached > values[row]):
                 points[row], values[row] = found[0], reached
     return Outcome(points, values, best.steps, best.history)

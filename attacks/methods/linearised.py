@@ -10,7 +10,7 @@ from torch import Tensor
 from attacks.ball import norms
 from attacks.domains import Domain
 from attacks.goals import Goal
-from attacks.linearise import easiest, jacobian
+from attacks.linearise import jacobian
 from attacks.lp import solve_dual, solve_whole
 from attacks.methods.method import Method, Variant, at_least
 from attacks.problem import Outcome, Problem, ascend
@@ -99,8 +99,7 @@ def _deepfool(problem: Problem, options: DeepFoolOptions, variant: Variant) -> O
     goal, ball = problem.goal, problem.ball
 
     def inequalities(points: Rows) -> Rows:
-        margins, matrix = jacobian(problem.model, _asked(goal), points)
-        active = easiest(goal, margins)
+        margins, matrix, active = asked(problem, points)
         return least_squares_step(matrix, options.kappa - margins, active, ball.lower - points, ball.upper - points)
 
     def equalities(points: Rows) -> Rows:
@@ -124,13 +123,23 @@ def equality_step(
     return torch.nan_to_num((used.transpose(1, 2) @ solved)[:, :, 0].to(matrix.dtype))
 
 
+def asked(problem: Problem, points: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    """The search margins at the points, their derivatives, and which of them are asked for; 0 elsewhere."""
+    with torch.no_grad():
+        active = problem.goal.search_margins(problem.model(points)).isfinite()
+    margins, matrix = jacobian(
+        problem.model, lambda scores: problem.goal.search_margins(scores).masked_fill(~active, 0.0), points
+    )
+    return margins, matrix, active
+
+
+def _everything(goal: Goal) -> Callable[[Tensor], Tensor]:
+    """All margins, 0 where nothing is asked, so that derivatives stay finite."""
+    return lambda scores: _zeroed(goal, goal.margins(scores))
+
+
 def _zeroed(goal: Goal, margins: Tensor) -> Tensor:
     return margins.masked_fill(goal.sign == 0, 0.0)
-
-
-def _asked(goal: Goal) -> Callable[[Tensor], Tensor]:
-    """Margins, 0 where nothing is asked, so that derivatives stay finite."""
-    return lambda scores: _zeroed(goal, goal.margins(scores))
 
 
 def _linear_programme(problem: Problem, options: LinearProgrammeOptions, variant: Variant) -> Outcome:
@@ -138,12 +147,11 @@ def _linear_programme(problem: Problem, options: LinearProgrammeOptions, variant
     if variant is Variant.RELEASED:
         from attacks.methods.released_lp import ReleasedProgramme
 
-        step = ReleasedProgramme(problem.model, problem.goal, problem.clean, _asked(problem.goal))
+        step = ReleasedProgramme(problem.model, problem.goal, problem.clean, _everything(problem.goal))
         return ascend(problem, None, step, options.iterations, keeps_last=True, stops=False)
 
     def move(points: Rows) -> Rows:
-        margins, matrix = jacobian(problem.model, _asked(problem.goal), points)
-        active = easiest(problem.goal, margins)
+        margins, matrix, active = asked(problem, points)
         lower = (problem.ball.lower - points).clamp(min=-options.trust)
         upper = (problem.ball.upper - points).clamp(max=options.trust)
         return smallest_steps(-matrix, margins - options.kappa, active, lower, upper, options.solver)

@@ -29,7 +29,7 @@ class DescentOptions:
     """
 
     iterations: int = 300
-    rate: float = 0.01
+    rate: float = 1e-3
     momentum: float = 0.9
     penalty: float = 0.0
     kappa: float = 0.05
@@ -121,7 +121,7 @@ METHODS = (
         DescentOptions,
         _untargeted,
         f"{_SQUEEZED}; no momentum, no hinge, 1000 iterations, the last image where it fails",
-        released={"iterations": 1000, "momentum": 0.0, "kappa": 0.0, "scope": "Y"},
+        released={"iterations": 1000, "rate": 0.01, "momentum": 0.0, "kappa": 0.0, "scope": "Y"},
     ),
     Method(
         "tkml-ap-t",
@@ -130,7 +130,7 @@ METHODS = (
         TargetedOptions,
         _targeted,
         f"{_SQUEEZED}; no momentum, no margin, 1000 iterations; not reproduced: an all-zero image where it fails",
-        released={"iterations": 1000, "momentum": 0.0, "kappa": 0.0},
+        released={"iterations": 1000, "rate": 0.01, "momentum": 0.0, "kappa": 0.0},
     ),
     Method(
         "ml-cw-u",

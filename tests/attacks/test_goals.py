@@ -53,6 +53,32 @@ def test_a_set_leaves_the_top_k_iff_k_others_are_above_its_highest(scores, k):
             assert bool(goal.satisfied(rows)[0]) == (outside[k - 1] > max(scores[i] for i in members))
 
 
+SIGNS = st.lists(st.sampled_from([-1, 0, 1]), min_size=5, max_size=5)
+
+
+@given(FEW, SIGNS, st.integers(0, 5), st.sampled_from([None, 1, 2, 3, 4]))
+def test_search_margins_are_positive_exactly_at_a_success(scores, signs, needed, k):
+    sign = torch.tensor([signs])
+    count = (sign != 0).sum(dim=1)
+    few = torch.tensor([needed]).minimum(count)
+    nothing = torch.zeros((1, 5), dtype=torch.bool)
+    rule = Rule.THRESHOLD if k is None else Rule.TOP_K
+    rows = torch.tensor([scores])
+    for wanted in (few, count):
+        goal = Goal("any", rule, nothing, sign, wanted, wanted > 0, nothing, nothing, k=k, threshold=0.5)
+        margins = goal.search_margins(rows)
+        assert int(margins.isfinite().sum()) <= int(wanted)
+        assert (int(wanted) == 0) or (float(goal.search_margin(rows)[0]) > 0) == bool(goal.satisfied(rows)[0])
+
+
+def test_labels_that_leave_together_are_no_rivals_of_each_other():
+    goal = make_goal("top-k-untargeted", LABELS[:1], SCORES[:1], GoalOptions(k=2))
+    # Relevant labels 0 and 1; label 2 has overtaken both, and 1 keeps 0 out, but one more must pass.
+    scores = torch.tensor([[1.0, 2.0, 3.0, 0.0, -1.0]])
+    assert goal.margins(scores)[0, :2].tolist() == [1.0, -1.0]
+    assert goal.search_margins(scores)[0].tolist() == [-1.0, -2.0, torch.inf, torch.inf, torch.inf]
+
+
 @given(FEW, st.integers(1, 4))
 def test_rivals_by_sorting(scores, k):
     rows = torch.tensor([scores])

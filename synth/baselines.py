@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 
 from synth.conclude import Ending, summarise
 from synth.expand import raised
-from synth.grow import DEFAULTS, GrowOptions, label_question, start, zone_oracle
-from synth.ledger import Ledger, Limits
+from synth.grow import DEFAULTS, GrowOptions, label_question, limits_of, start, zone_oracle
+from synth.ledger import Ledger
 from synth.network_oracle import NetworkOracle
 from synth.oracle import Effort
 from synth.outside import enclose
@@ -140,9 +140,8 @@ def prepared(
     """The books of a run about one object's layers, after its first question: the image itself."""
     zones, goals = label_question(*question)
     oracle = zone_oracle(question[0], zones, goals, falsifier=engines[0], verify_options=engines[1])
-    limits = Limits(deadline, options.max_queries, options.query_seconds)
     weights = layer_weights(options.weights, oracle.layers)
-    ledger = Ledger(oracle, weights, limits, on_step or _ignore, prunes=prunes)
+    ledger = Ledger(oracle, weights, limits_of(options, deadline), on_step or _ignore, prunes=prunes)
     start(ledger, None)
     return ledger, zones, oracle
 

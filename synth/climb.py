@@ -18,6 +18,9 @@ Vector = Float[np.ndarray, " layers"]
 LARGEST_GAIN = 0.25
 """The most a step of complete effort tries to gain, as a share of the size."""
 
+LARGEST_STRETCH = 64.0
+"""Where doubling ends when no attack succeeds."""
+
 CURVATURE = 1.3
 """How much more than predicted a candidate is scaled down: bounds bend upwards in the epsilons."""
 
@@ -86,6 +89,28 @@ def _next_scale(proved: float, refused: float) -> float:
     if proved == 0.0:
         return 0.5 * refused
     return min(1.0, 2.0 * proved) if np.isinf(refused) else 0.5 * (proved + refused)
+
+
+def stretch(ledger: Ledger, patience: int) -> None:
+    """Multiplies all epsilons by one factor, as far as complete queries prove it: bounds fall short most along the way they came.
+
+    Quick attacks find a factor that is too large; the factors between are bisected, down to a twentieth apart or until
+    `patience` of them stayed undecided.
+    """
+    base, low, high = ledger.robust, 1.0, 2.0
+
+    def scaled(factor: float) -> Vector:
+        return np.where(base < 1.0, np.minimum(base * factor, 1.0), 1.0)
+
+    while high < LARGEST_STRETCH and not ledger.is_spent and ledger.falsify(scaled(high), is_quick=True) is None:
+        high *= 2.0
+    while high > 1.05 * low and patience > 0:
+        factor = float(np.sqrt(low * high))
+        verdict = ledger.settle(StepKind.GROW, scaled(factor), asks_bounds=False)
+        if verdict is None:
+            return
+        patience -= verdict is StepVerdict.UNKNOWN
+        low, high = (factor, high) if verdict is StepVerdict.ROBUST else (low, factor)
 
 
 def ascend(ledger: Ledger, cutting_weights: Vector, effort: Effort, options: ClimbOptions) -> None:

@@ -38,11 +38,13 @@ class Limits:
         deadline: The end of the run.
         max_queries: The most queries, earlier runs of a resumed trace included.
         query_seconds: The most time for one query.
+        bounds_seconds: The most time for one query by bounds alone.
     """
 
     deadline: Deadline
     max_queries: int
     query_seconds: float
+    bounds_seconds: float = math.inf
 
 
 class Ledger:
@@ -150,7 +152,10 @@ class Ledger:
         if self.is_spent and not even_if_spent:
             return None
         self.counts = self.counts.plus(effort.value)
-        outcome = self.oracle.decide(wanted, effort, self.limits.deadline.within(self.limits.query_seconds))
+        seconds = self.limits.query_seconds
+        if effort is Effort.BOUNDS:
+            seconds = min(seconds, self.limits.bounds_seconds)
+        outcome = self.oracle.decide(wanted, effort, self.limits.deadline.within(seconds))
         verdict, bound = _summary(outcome.verdict)
         if self.outcome is None and np.array_equal(wanted, self.robust):
             self.outcome = outcome
@@ -168,19 +173,34 @@ class Ledger:
         self._record(kind, layer, wanted, bound, verdict)
         return verdict
 
-    def settle(self, kind: StepKind, epsilons: Vector, layer: int | None = None) -> StepVerdict | None:
-        """As `attempt` with complete effort, but attack and bounds are asked first: complete queries are about what they leave."""
-        cheap = self.try_cheaply(kind, epsilons, layer)
+    def settle(
+        self, kind: StepKind, epsilons: Vector, layer: int | None = None, *, asks_bounds: bool = True
+    ) -> StepVerdict | None:
+        """As `attempt` with complete effort, but attack and bounds are asked first: complete queries are about what they leave.
+
+        Bounds can be left out where they are known to be too loose.
+        """
+        cheap = self.try_cheaply(kind, epsilons, layer) if asks_bounds else self.try_attack(kind, epsilons, layer)
         return self.attempt(kind, epsilons, Effort.COMPLETE, layer) if cheap is StepVerdict.UNKNOWN else cheap
 
     def try_cheaply(self, kind: StepKind, epsilons: Vector, layer: int | None = None) -> StepVerdict | None:
         """Asks the attack, then bounds alone; UNKNOWN if neither answers."""
+        attacked = self.try_attack(kind, epsilons, layer)
+        return self.attempt(kind, epsilons, Effort.BOUNDS, layer) if attacked is StepVerdict.UNKNOWN else attacked
+
+    def try_attack(self, kind: StepKind, epsilons: Vector, layer: int | None = None) -> StepVerdict | None:
+        """EXCLUDED, VULNERABLE or, where no counterexample is known and the attack finds none, UNKNOWN; None if it is too late."""
         wanted = self.saturated(epsilons)
-        found = None if self.is_excluded(wanted) or self.is_spent else self.falsify(wanted)
-        if found is not None:
-            self._record(kind, layer, wanted, found.margin_lower, StepVerdict.VULNERABLE)
-            return StepVerdict.VULNERABLE
-        return self.attempt(kind, wanted, Effort.BOUNDS, layer)
+        if self.is_excluded(wanted):
+            self._record(kind, layer, wanted, None, StepVerdict.EXCLUDED)
+            return StepVerdict.EXCLUDED
+        if self.is_spent:
+            return None
+        found = self.falsify(wanted)
+        if found is None:
+            return StepVerdict.UNKNOWN
+        self._record(kind, layer, wanted, found.margin_lower, StepVerdict.VULNERABLE)
+        return StepVerdict.VULNERABLE
 
     def falsify(
         self, epsilons: Vector, starts: Sequence[Float[np.ndarray, "..."]] = (), *, is_quick: bool = False

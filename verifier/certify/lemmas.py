@@ -132,7 +132,9 @@ class _ShallowClaims:
 
     def lemmas(self, proofs: Sequence[ShallowProof]) -> Iterator[TreeLemma]:
         """One lemma with coarse parameters, and one with fine ones for what needs them."""
-        left = self._groups(proofs)
+        left = self._groups(
+            [proof for proof in proofs if self._operations.keys() >= set(np.unique(proof.nodes).tolist())]
+        )
         for bits in (COARSE, FINE):
             if not left:
                 return

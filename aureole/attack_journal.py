@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -114,30 +115,29 @@ def _finished(folder: Path) -> dict[str, Row]:
     return rows
 
 
-def require_pyarrow() -> Any:
-    """The module pyarrow.
+def require_extra() -> None:
+    """Refuses to start work whose results could not be written or measured.
 
     Raises:
-        SolverUnavailableError: It is not installed.
+        SolverUnavailableError: pyarrow or scikit-learn is not installed.
     """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise SolverUnavailableError(
-            "aureole attack writes its results as Parquet, which needs pyarrow; pip install 'aureole[attacks]'"
-        ) from error
-    return pyarrow
+    for module, why in (("pyarrow", "writes its results as Parquet"), ("sklearn", "measures labels with scikit-learn")):
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise SolverUnavailableError(
+                f"aureole attack {why}, which is not installed ({module}); pip install 'aureole[attacks]'"
+            ) from error
 
 
 def write_results(path: Path, rows: Sequence[Row]) -> None:
     """Writes the rows as one Parquet file, whole or not at all; a column that no row fills has no type, and is left out.
 
     Raises:
-        SolverUnavailableError: pyarrow is not installed.
         InputError: There are no rows.
         OutputError: The system does not let us.
     """
-    pyarrow = require_pyarrow()
+    import pyarrow
     from pyarrow import parquet
 
     if not rows:

@@ -10,7 +10,7 @@ import numpy as np
 from attacks.metrics import summarise
 from aureole import api, terminal
 from aureole.attack_job import Job, attack_all, attacked_rows, make_job, result_rows, settings
-from aureole.attack_journal import RESULTS_NAME, Journal, require_pyarrow, write_results
+from aureole.attack_journal import RESULTS_NAME, Journal, require_extra, write_results
 from aureole.attack_options import AttackRun, GoalWords, MethodWords
 from aureole.attack_pictures import Pair, draw_grid
 from aureole.attack_report import attack_code, attack_object, attack_text, listing, listing_object
@@ -40,14 +40,14 @@ def run(
     if network_name is None or not references:
         raise UsageError("NET and IMAGES: missing; or give --list to see methods and goals")
     with terminal.reserved_stdout(options.as_json):
-        require_pyarrow()
+        require_extra()
         job = _job(network_name, references, goal, method, options)
         journal = Journal.open(options.out, settings(job, goal))
         _attack(job, journal)
         rows = result_rows(job, journal)
+        files = _write(job, journal, rows, options.out)
         attacked = attacked_rows(job, journal)
         summary = None if attacked is None else summarise(attacked)
-        files = _write(job, journal, rows, options.out)
         content = attack_object(job, network_name, rows, summary, files)
         write_file(Path(files["summary"]), to_text(content).encode())
     if options.as_json:

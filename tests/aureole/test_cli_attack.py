@@ -1,6 +1,7 @@
 """`aureole attack`: what it writes, that it goes on where it stopped, and that its results cross-check."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -225,12 +226,38 @@ def test_a_threshold_goal_on_a_softmax_head_is_refused(aureole, headed, stack):
     assert "softmax" in ended.err
 
 
-def test_parquet_is_asked_for_before_the_work(aureole, halves, stack, monkeypatch, counted):
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+@pytest.mark.parametrize("module", ["pyarrow", "sklearn"])
+def test_what_results_need_is_asked_for_before_the_work(aureole, halves, stack, monkeypatch, counted, module):
+    monkeypatch.setitem(sys.modules, module, None)
     ended = aureole("attack", halves, stack, *GOAL, *BALL)
     assert ended.code == ExitCode.UNAVAILABLE
     assert "aureole[attacks]" in ended.err
     assert counted == []
+
+
+def test_a_threshold_goal_is_measured_by_labels(aureole, halves, stack, tmp_path):
+    out = tmp_path / "out"
+    words = (
+        "--goal",
+        "hiding-single",
+        "--goal-option",
+        "threshold=0.25",
+        "--method",
+        "bim",
+        "--norm",
+        "linf",
+        "--eps",
+        "0.7",
+    )
+    ended = aureole("attack", halves, stack, *words, "--out", out, "--json")
+    assert ended.code == 0, ended.err
+    report = json.loads(ended.out)
+    assert report["k"] is None
+    assert report["successes"] == 4
+    assert report["values"]["Hamming A to target"]["value"] == 0.0
+    assert report["changes"]["micro F1"]["before"]["value"] == 1.0
+    checked = json.loads(aureole("crosscheck", out, "--network", halves, "--json").out)
+    assert checked["counts"] == {"confirmed": 4}
 
 
 def test_image_references(tmp_path, stack, image):

@@ -81,6 +81,17 @@ def test_undecided_claims_have_their_own_code(aureole, halves, table):
     assert ended.out.startswith("UNDECIDED")
 
 
+def test_thresholds_are_logits_and_mean_nothing_under_a_softmax(aureole, headed, table):
+    # The left half is 0.8: label 0 is above a logit of 0.5, and stays there within 0.2.
+    words = {"k": None, "off": [0], "threshold": 0.5, "claim": "failure"}
+    claims = [{**FAILURE, **words, "bound": 0.2}, {**FAILURE, **words, "bound": 0.4, "name": "wide"}]
+    report = json.loads(aureole("crosscheck", table(*claims), "--network", headed("Sigmoid"), "--json").out)
+    assert [item["verdict"] for item in report["judgements"]] == ["confirmed", "refuted (counterexample)"]
+    report = json.loads(aureole("crosscheck", table(*claims), "--network", headed("Softmax"), "--json").out)
+    assert [item["verdict"] for item in report["judgements"]] == ["not valid", "not valid"]
+    assert "softmax" in report["judgements"][0]["reason"]
+
+
 def test_robust_accuracy_as_an_interval(aureole, halves, table, tmp_path, pixels, check_report):
     np.save(tmp_path / "brighter.npy", np.clip(pixels + np.float32(0.3), 0, 1))
     group = {"group": "g", "bound": 0.45}

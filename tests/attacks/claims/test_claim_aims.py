@@ -67,9 +67,9 @@ def test_an_aim_is_reached_where_the_goal_is_met(words):
 
 
 def test_too_many_ways_are_not_listed():
-    aim = Aim(20, (), (0, 1), 2, k=5)
+    aim = Aim(20, (), (0, 1), 2, k=3)
     assert aim.ways(64) is None
-    assert aim.ways(10_000) is not None
+    assert len(aim.ways(1000) or ()) == 816
 
 
 def test_words_for_reports():

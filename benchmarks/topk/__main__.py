@@ -4,6 +4,7 @@ Run from the repository's root:
 
     python -m benchmarks.topk run --set hard                  # the ten questions that a peer's plain bounds leave open
     python -m benchmarks.topk run --set grid                  # 3 networks x 10 images x 2 labels x 4 epsilons, every engine
+    python -m benchmarks.topk certificates --set grid         # seconds to solve, to certify and to check, and bytes
     python -m benchmarks.topk labels                          # all ten labels of an image at once, k = 2 and 3
     python -m benchmarks.topk scaling                         # how time grows with epsilon and with k
     python -m benchmarks.topk recheck                         # attacks every "robust", replays every "vulnerable"
@@ -29,11 +30,12 @@ from typing import Annotated, TypeVar
 import typer
 
 from benchmarks.topk import measure, plots, queries, recheck, report, results, workers
+from benchmarks.topk.certificates import CertificateTask, certify, rejected
 from benchmarks.topk.machine import describe
 from benchmarks.topk.measure import LabelsTask, QueryTask
 from benchmarks.topk.recheck import AttackTask
 
-T = TypeVar("T", QueryTask | LabelsTask, AttackTask)
+T = TypeVar("T", QueryTask | LabelsTask, AttackTask, CertificateTask)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -61,10 +63,29 @@ def run(
 ) -> None:
     """Measures single questions."""
     _need_published()
-    if set_ not in ("hard", "grid"):
-        raise typer.BadParameter(f"set: got {set_!r}, wanted hard or grid")
-    questions = queries.hard() if set_ == "hard" else queries.grid(queries.load_pairs())
-    _measure_questions(questions, engines, limit, jobs, out, only, retry_errors)
+    _measure_questions(_questions(set_), engines, limit, jobs, out, only, retry_errors)
+
+
+@app.command()
+def certificates(
+    set_: Annotated[str, typer.Option("--set", help="hard or grid.")] = "hard",
+    engines: Engines = "auto",
+    float32: Annotated[bool, typer.Option("--float32", help="Proofs must cover float32 inference too.")] = False,
+    limit: Limit = 100.0,
+    jobs: Jobs = 2,
+    out: Out = RESULTS,
+    only: Only = "",
+    retry_errors: Retry = False,
+) -> None:
+    """Solves, certifies and checks single questions. Exit code 1: the checker rejects a certificate."""
+    _need_published()
+    chosen = queries.chosen(_questions(set_), _patterns(only))
+    tasks = [CertificateTask(question, engine, limit, float32) for engine in engines.split(",") for question in chosen]
+    _measure(tasks, certify, partial(measure.prepare, engines.split(",")), jobs, out, retry_errors)
+    wrong = list(rejected(results.read(out)))
+    for line in wrong:
+        print(f"REJECTED {line}")
+    raise typer.Exit(1 if wrong else 0)
 
 
 @app.command()
@@ -176,6 +197,12 @@ def _need_published() -> None:
     if not queries.is_published_here():
         print(f"skipped: the published networks and images are not in {queries.PUBLISHED}")
         raise typer.Exit(0)
+
+
+def _questions(set_: str) -> list[queries.Question]:
+    if set_ not in ("hard", "grid"):
+        raise typer.BadParameter(f"set: got {set_!r}, wanted hard or grid")
+    return queries.hard() if set_ == "hard" else queries.grid(queries.load_pairs())
 
 
 def _patterns(only: str) -> list[str]:

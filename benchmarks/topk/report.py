@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.topk.certificates import certificates_table, rejected
+from benchmarks.topk.certificates import in_words as certificate_in_words
 from benchmarks.topk.growth import growth_tables
 from benchmarks.topk.machine import in_words as machine_in_words
 from benchmarks.topk.queries import FILES, GRID_EPSILONS, HARD, PEER, Hard, K, Question
@@ -28,6 +30,8 @@ def in_words(record: Record) -> str:
     match record["kind"]:
         case "query":
             return f"{_verdict(record)}, {spent}"
+        case "certificate":
+            return certificate_in_words(record)
         case "labels":
             states = Counter(answer["state"] for answer in record["answers"])
             return ", ".join(f"{states[state]} {state}" for state in STATES) + f", {spent}"
@@ -50,9 +54,10 @@ def render(records: Sequence[Record], rechecked: Sequence[Record], limit: float)
         ("Where auto decides", _where_decided(of_grid)),
         ("All labels of an image", _all_labels([record for record in used if record["kind"] == "labels"])),
         *growth_tables(asked),
+        ("Certificates", certificates_table(used)),
         ("Second check", _second_check(rechecked)),
     ]
-    wrong = contradictions(records)
+    wrong = [*contradictions(records), *rejected(records)]
     alarm = [("CONTRADICTIONS", "\n".join(f"- {line}" for line in wrong))] if wrong else []
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in [*alarm, *sections] if text)
 

@@ -19,6 +19,7 @@ _PLAIN = str.maketrans("/ :", "___")
 KEYS = {
     "query": ("network", "image", "label", "k", "epsilon", "stays_in", "engine", "limit"),
     "labels": ("network", "image", "k", "epsilon", "engine", "limit"),
+    "certificate": ("network", "image", "label", "k", "epsilon", "stays_in", "engine", "limit", "float32"),
     "attack": ("network", "image", "label", "k", "epsilon", "stays_in", "restarts", "steps"),
     "machine": ("cpu", "cores", "memory", "versions"),
 }
@@ -114,16 +115,18 @@ class Claim:
 
 
 def question_of(record: Record) -> Question:
-    """The question of a record of kind "query" or "attack"."""
+    """The question of a record of kind "query", "certificate" or "attack"."""
     return Question(*(record[field] for field in ("network", "image", "label", "k", "epsilon", "stays_in")))
 
 
 def claims(record: Record) -> list[Claim]:
-    """Every "robust" and "vulnerable" that a record of kind "query" or "labels" holds."""
+    """Every "robust" and "vulnerable" that a record of kind "query" or "labels" holds, and the "robust" of kind "certificate"."""
     if "error" in record:
         return []
     if record["kind"] == "query":
         return _claims(question_of(record), record, record["engine"], record["images"])
+    if record["kind"] == "certificate" and record["verdict"] == "robust":
+        return _claims(question_of(record), record, f"{record['engine']}, certified", None)
     if record["kind"] != "labels":
         return []
     found = []

@@ -13,10 +13,12 @@ from attacks.claims.distance import check_bound, enclosing_box
 from attacks.claims.reach import MAX_WAYS, Decide, Reach, Territory, decide_reach
 from attacks.claims.success import judge_success, reached, usable_image
 from verifier.deadline import Deadline
-from verifier.errors import ContradictionError, InputError
+from verifier.errors import ContradictionError, ImportedNetworkError, InputError, SolverUnavailableError
 from verifier.network import Network
 from verifier.query import Query
 from verifier.verdict import Robust, Unknown, UnknownReason
+
+_NOT_THE_CLAIMS_FAULT = (SolverUnavailableError, ImportedNetworkError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +46,11 @@ def judge_claims(
 
     Soundness: `CONFIRMED` and `REFUTED_*` rest on replayed images and on the verifier's proofs, nothing else; a claim that cannot
     be read, or that speaks of another network, is `NOT_VALID`.
+
+    Raises:
+        SolverUnavailableError: An engine that `court` names is missing.
+        ImportedNetworkError: ONNX Runtime cannot run the network.
+        KeyboardInterrupt: Ctrl-C.
     """
     judged: dict[int, Judgement] = {}
 
@@ -110,6 +117,8 @@ def _guarded(claim: Claim, judge: Callable[[Claim], Judgement]) -> Judgement:
         return judge(claim)
     except ContradictionError as error:
         return Judgement(claim, ClaimVerdict.CONTRADICTION, str(error), contradiction=error)
+    except _NOT_THE_CLAIMS_FAULT:
+        raise
     except InputError as error:
         return Judgement(claim, ClaimVerdict.NOT_VALID, str(error))
 
@@ -156,6 +165,8 @@ def _judge_member(claim: Claim, network: Network, court: Court, images: _Images)
     """A claim that nobody made: what a robust accuracy needs to know of one image. Images that cannot be used stay open."""
     try:
         return _judge_reach(claim, network, court, images)
+    except _NOT_THE_CLAIMS_FAULT:
+        raise
     except InputError as error:
         return Judgement(claim, ClaimVerdict.NOT_VALID, str(error))
 

@@ -12,7 +12,7 @@ from attacks.claims import Aim, Claim, ClaimKind, ClaimVerdict, Court, judge_cla
 from attacks.claims.distance import ROUNDING, enclosing_box, is_within
 from attacks.metrics import Norm
 from verifier.certificate import Certificate
-from verifier.errors import ContradictionError
+from verifier.errors import ContradictionError, SolverUnavailableError
 from verifier.query import Query
 from verifier.verdict import Robust, Unknown, UnknownReason, Vulnerable
 from verifier.verify import Outcome, Statistics, verify
@@ -294,6 +294,17 @@ def test_ctrl_c_keeps_what_was_judged():
     with pytest.raises(KeyboardInterrupt):
         judge_claims([FAILURE, SUCCESS], NETWORK, court, kept.append)
     assert [judgement.claim.name for judgement in kept] == ["s"]
+
+
+def test_a_missing_engine_is_no_fault_of_a_claim():
+    def missing(_query, _starts, _deadline):
+        raise SolverUnavailableError("solver X is not installed")
+
+    accuracy = Claim("a", ClaimKind.ROBUST_ACCURACY, norm=Norm.LINF, bound=0.15, group="g", value=0.5)
+    member = replace(group(1)[0], kind=ClaimKind.SUCCESS, adversarial=CLEAN)
+    for claims in ([FAILURE], [member, accuracy]):
+        with pytest.raises(SolverUnavailableError, match="solver X"):
+            judge(*claims, court=Court(missing, bounds_alone))
 
 
 def test_the_verifier_used_here_can_find_and_prove():

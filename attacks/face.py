@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,8 @@ def run(
         k: Of the top k, for goals that need one; overrides `goal_options.k`.
         goal_options: What the goal is told.
         norm: "l1", "l2" or "linf"; default the method's.
-        eps: The radius; default the method's. For "linf" it may be an array shaped like one image.
+        eps: The radius; default the method's. It may be a column with one radius for each image, and for "linf" an array
+            shaped like one image.
         options: The method's own options by name.
         seed: Of all randomness.
         batch: Images attacked together; it changes memory and speed, not results.
@@ -98,22 +99,17 @@ def run(
         )
     if not bool(aim.eligible.any()):
         raise InputError(f"goal {aim.name}: no eligible image among {len(clean)}; wanted: {aim.requirement}")
-    radius_map = _radius_map(eps, given_norm or attack.norm, shape)
-    used_norm, used_eps = attack.ball(
-        given_norm, None if radius_map is None else float(radius_map.max()), flat.shape[1]
-    )
+    radius = _radius(attack, given_norm, eps, shape, len(flat))
     found = flat.clone()
     collected = _Collected(len(flat))
     chosen = aim.eligible.nonzero()[:, 0]
     for rows in [chosen] if attack.is_universal else chosen.split(batch):
-        part = flat[rows].to(victim.device, victim.dtype)
-        # A number for all, or one a pixel.
-        radius = used_eps if radius_map is None or radius_map.ndim == 0 else radius_map.to(part)
+        ball, scale = radius.around(flat[rows].to(victim.device, victim.dtype), rows)
         problem = Problem(
             model=victim.search,
             goal=aim.at(rows).to(victim.device),
-            ball=Ball.around(part, used_norm, used_eps if radius_map is None else radius_map.to(victim.device)),
-            eps=radius,
+            ball=ball,
+            eps=scale,
             generators=tuple(torch.Generator().manual_seed(_row_seed(seed, keys[row])) for row in rows.tolist()),
             deadline=deadline if deadline is not None else Deadline(),
             shape=shape,
@@ -136,8 +132,8 @@ def run(
         history=collected.history(),
         reported=collected.reported,
         shared=shared,
-        norm=used_norm,
-        eps=used_eps,
+        norm=radius.norm,
+        eps=radius.largest,
         seed=seed,
         options={name: getattr(settings, name) for name in attack.defaults()},
     )
@@ -270,20 +266,51 @@ def _goal(
     return make_goal(goal, labels, scores, given if k is None else replace(given, k=k), keys=keys, seed=seed)
 
 
-def _radius_map(eps: float | Tensor | np.ndarray | None, norm: str | None, shape: tuple[int, ...]) -> Tensor | None:
-    """The radius as a scalar tensor or one number per pixel, in float64."""
-    if eps is None:
-        return None
-    radius = torch.as_tensor(eps, dtype=torch.float64).cpu()
-    if not bool(((radius >= 0) & radius.isfinite()).all()):
-        raise InputError("eps: wanted finite numbers >= 0")
-    if radius.ndim == 0:
-        return radius
-    if tuple(radius.shape) != shape or norm != "linf":
-        raise InputError(
-            f"eps: an array needs norm 'linf' and the shape of an image {shape}, got {tuple(radius.shape)}"
+@dataclass(frozen=True, slots=True, eq=False)
+class _Radius:
+    """The ball of every row.
+
+    Attributes:
+        norm: None for none.
+        largest: The largest radius of all.
+        by_row: (rows, 1) if rows differ, (1, pixels) if pixels do, else None.
+    """
+
+    norm: Norm | None
+    largest: float | None
+    by_row: Tensor | None
+
+    def around(self, images: Tensor, rows: Tensor) -> tuple[Ball, float | Tensor | None]:
+        """The balls of these images, which are these rows, and the radius to scale steps by."""
+        if self.by_row is None:
+            return Ball.around(images, self.norm, self.largest), self.largest
+        own = (self.by_row if len(self.by_row) == 1 else self.by_row[rows]).to(images.device)
+        is_number = own.shape[1] == 1
+        return Ball.around(images, self.norm, own.expand(len(images), -1)[:, 0] if is_number else own), own.to(
+            images.dtype
         )
-    return radius.reshape(1, -1)
+
+
+def _radius(
+    attack: Method, norm: Norm | None, eps: float | Tensor | np.ndarray | None, shape: tuple[int, ...], rows: int
+) -> _Radius:
+    pixels = int(np.prod(shape))
+    if eps is None:
+        return _Radius(*attack.ball(norm, None, pixels), None)
+    given = torch.as_tensor(eps, dtype=torch.float64).cpu()
+    if given.numel() == 0 or not bool(((given >= 0) & given.isfinite()).all()):
+        raise InputError("eps: wanted finite numbers >= 0")
+    used, largest = attack.ball(norm, float(given.max()), pixels)
+    if given.ndim == 0:
+        return _Radius(used, largest, None)
+    if tuple(given.shape) == shape and used == "linf":
+        return _Radius(used, largest, given.reshape(1, -1))
+    if tuple(given.shape) == (rows, 1) and not attack.is_universal:
+        return _Radius(used, largest, given)
+    raise InputError(
+        f"eps: got an array of shape {tuple(given.shape)}, wanted a number, a column ({rows}, 1) with one radius for each "
+        f"image, or, with norm 'linf', the shape of an image {shape}"
+    )
 
 
 def _key(image: Tensor, labels: Tensor) -> int:

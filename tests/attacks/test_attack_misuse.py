@@ -35,7 +35,7 @@ def run(network=None, images=IMAGES, labels=LABELS, **more):
         ({"eps": -0.1}, "eps"),
         ({"eps": float("nan")}, "eps"),
         ({"method": "ml-cw", "eps": 0.1}, "with eps give a norm"),
-        ({"eps": np.full((1, 3, 3), 0.1), "norm": "l2"}, "an array needs norm 'linf'"),
+        ({"eps": np.full((1, 3, 3), 0.1), "norm": "l2"}, "with norm 'linf', the shape of an image"),
         ({"eps": np.full((2, 2), 0.1)}, "the shape of an image"),
         ({"options": {"colour": 3}}, "unknown; it has"),
         ({"options": {"iterations": 0}}, "wanted a number >= 1"),

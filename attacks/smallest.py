@@ -84,7 +84,7 @@ def run_smallest(
 
 def _merged(best: AttackResult, found: AttackResult, wins: Tensor) -> AttackResult:
     """The rows of `found` where it wins; iterations of both."""
-    fields = {
+    fields: dict[str, Any] = {
         name: torch.where(per_row(wins, getattr(best, name)), getattr(found, name), getattr(best, name))
         for name in _MERGED
     }

@@ -55,9 +55,7 @@ def search(problem: Problem, parts: Parts) -> Outcome:
         return problem.goal.margins(scores).masked_fill(problem.goal.sign == 0, 0.0)
 
     programme = ReleasedProgramme(problem.model, problem.goal, problem.clean, margins)
-    return ascend(
-        problem, None, _Altered(programme, parts), ITERATIONS, keeps_last=not parts.keeps_best, stops=False
-    )
+    return ascend(problem, None, _Altered(programme, parts), ITERATIONS, keeps_last=not parts.keeps_best, stops=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

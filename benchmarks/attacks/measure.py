@@ -28,7 +28,7 @@ from attacks.problem import Problem
 from attacks.victim import prepare as prepare_victim
 from benchmarks.attacks import ablation
 from benchmarks.attacks.cells import ABLATION, QUALITIES, Cell
-from benchmarks.attacks.victims import Places, Scene, Subject, Training, load_subject, scene, train
+from benchmarks.attacks.victims import Places, Scene, Subject, Training, load_subject, quality, scene, train
 from benchmarks.topk.machine import code_version
 from verifier.deadline import Deadline
 
@@ -68,11 +68,7 @@ def prepare() -> None:
 
 def perform_training(training: Training) -> Record:
     """Trains a network where it is not there yet; a record of its quality."""
-    if not training.path.exists():
-        return train(training)
-    from benchmarks.attacks.victims import quality
-
-    return quality(training)
+    return quality(training) if training.path.exists() else train(training)
 
 
 def perform(task: Task) -> Record:
@@ -105,9 +101,12 @@ def _attack(subject: Subject, cell: Cell) -> Record:
             head="sigmoid",
         )
     found = _outcome(result)
-    found |= _ranking(result) if at.goal.rule is Rule.TOP_K else _labels(result)
+    if at.goal.rule is Rule.TOP_K:
+        found |= _ranking(result)
+    elif cell.claim == "ranks":
+        found |= _labels(result)
     if cell.claim == "jpeg" and cell.through is None:
-        found["coded"] = {str(quality): _bits(_after_jpeg(subject, result, quality)) for quality in QUALITIES}
+        found["coded"] = {str(each): _bits(_after_jpeg(subject, result, each)) for each in QUALITIES}
     return found
 
 
@@ -163,9 +162,9 @@ def _labels(result: AttackResult) -> Record:
     }
 
 
-def _after_jpeg(subject: Subject, result: AttackResult, quality: int) -> Tensor:
+def _after_jpeg(subject: Subject, result: AttackResult, jpeg_quality: int) -> Tensor:
     """Which images still meet their goal once they were coded."""
-    coded = torch.from_numpy(jpeg(result.images.numpy(), quality))
+    coded = torch.from_numpy(jpeg(result.images.numpy(), jpeg_quality))
     victim = prepare_victim(subject.network, tuple(coded.shape[1:]), torch.device("cpu"), "sigmoid")
     return result.goal.satisfied(victim.scores(coded.reshape(len(coded), -1), _BATCH))
 

@@ -55,6 +55,16 @@ class Training:
         return self.places.networks / f"{self.canvas}-seed{self.seed}-{self.steps}.pt"
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """As it lies in the results file."""
+        return {"network": self.canvas, "seed": self.seed, "steps": self.steps}
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"network {self.canvas}, training {self.seed}, {self.steps} steps"
+
+    @property
     def patience(self) -> float:
         """Seconds after which a training counts as hung."""
         return 1800.0
@@ -90,9 +100,7 @@ def _after(side: int) -> int:
 def train(training: Training) -> dict[str, Any]:
     """Trains and keeps a network; a record of its quality on test images."""
     digits = load_digits(Split.TRAINING, training.places.digits)
-    options = TrainingOptions(
-        Schedule(training.steps, _BATCH, learning_rate=_RATE, weight_decay=_DECAY), loss="bce"
-    )
+    options = TrainingOptions(Schedule(training.steps, _BATCH, learning_rate=_RATE, weight_decay=_DECAY), loss="bce")
     network = train_network(architecture(training.canvas), digits, options, training.seed)
     training.path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = training.path.with_suffix(".partial")
@@ -108,9 +116,7 @@ def quality(training: Training) -> dict[str, Any]:
     ranked = set_margins(subject.scores, subject.labels.float()) > 0
     weights = sum(each.numel() for each in subject.network.parameters())
     return {
-        "network": training.canvas,
-        "seed": training.seed,
-        "steps": training.steps,
+        **training.identity,
         "weights": weights,
         "labels_right": float(right.double().mean()),
         "ranked_first": float(ranked.double().mean()),
@@ -179,4 +185,3 @@ def scene(subject: Subject, cell: Cell, count: int) -> Scene:
     if not len(rows):
         raise InputError(f"goal {goal.name}: no eligible image in the pool; wanted: {goal.requirement}")
     return Scene(subject.images[rows], subject.labels[rows], goal.at(rows))
-

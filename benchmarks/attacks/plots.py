@@ -1,0 +1,173 @@
+"""The pictures: success against change, MLA-LP by n, norms and metric drops of the top-k attacks, universal rates.
+
+Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; shapes and dashes say the same again.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attacks import expected_labels
+from benchmarks.attacks import threshold_tables as threshold
+from benchmarks.attacks import topk_tables as topk
+from benchmarks.attacks.cells import ABLATIONS, NS, TOP_K
+from benchmarks.attacks.records import measured
+from benchmarks.attacks.stats import Record, at_equal_success, attacked, estimate, smallest, values
+from nets.architectures import CLASSES
+
+_BLACK, _ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _RED, _PURPLE, _GREY = (
+    "#000000", "#e69f00", "#56b4e9", "#009e73", "#b8a800", "#0072b2", "#d55e00", "#cc79a7", "#888888",
+)  # fmt: skip
+_STYLES = {
+    "fgsm": (_GREY, ":"),
+    "fgm": (_BLACK, ":"),
+    "bim": (_SKY, "-"),
+    "pgd": (_GREEN, "--"),
+    "mi-fgsm": (_BLUE, "-."),
+    "slide": (_PURPLE, "--"),
+    "ml-dp": (_ORANGE, "-"),
+    "ml-cw": (_RED, "-"),
+    "mla-lp": (_YELLOW, "-."),
+}
+_TOP_K = {"tkmia": (_RED, "o"), "tkml-ap-u": (_BLUE, "s"), "kfool": (_BLACK, "^"), "ml-cw-u": (_GREEN, "D")}
+_DOTS_PER_INCH = 110
+
+
+def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
+    """Writes every picture that the records allow, as PNG; returns the files."""
+    drawings: dict[str, tuple[bool, tuple[float, float], Callable[[Any, Sequence[Record]], None]]] = {
+        "attacks-showing-many": (bool(measured(records, "showing-many")), (9.0, 6.4), _draw_showing_many),
+        "attacks-mla-lp": (bool(measured(records, "mla-lp")), (6.4, 4.0), _draw_programmes),
+        "attacks-top-k": (bool(measured(records, "top-k")), (9.0, 8.0), _draw_top_k),
+        "attacks-universal": (bool(measured(records, "universal")), (6.4, 4.0), _draw_universal),
+    }
+    written = []
+    for name, (is_measured, size, draw) in drawings.items():
+        if is_measured:
+            folder.mkdir(parents=True, exist_ok=True)
+            written.append(folder / f"{name}.png")
+            _write(written[-1], size, records, draw)
+    return written
+
+
+def _write(path: Path, size: tuple[float, float], records: Sequence[Record], draw: Callable[..., None]) -> None:
+    # Figure without pyplot: no global state, no display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    draw(figure, records)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+    # No software version in the file: the same records give the same bytes.
+    figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def _draw_showing_many(figure: Any, records: Sequence[Record]) -> None:
+    """For each n the share of images with a success of at most a given change."""
+    own = threshold.of(measured(records, "showing-many"), variant="fixed")
+    grid = figure.subplots(2, 2, sharex=True, sharey=True)
+    for axes, n in zip(grid.flat, NS, strict=True):
+        for method, (colour, dashes) in _STYLES.items():
+            mine = threshold.of(own, method=method, n=n)
+            sizes = np.sort([size * threshold.PER_RMSD for size in smallest(mine).values()])
+            if mine:
+                # From 0 at the left edge, level after the last success.
+                shares = np.arange(len(sizes) + 1) / attacked(mine)
+                places = np.concatenate([[0.0], sizes, [80.0]])
+                axes.plot(
+                    places,
+                    np.append(shares, shares[-1]),
+                    drawstyle="steps-post",
+                    color=colour,
+                    linestyle=dashes,
+                    label=method,
+                )
+        axes.axvline(threshold.CAP, color="0.6", linewidth=0.8)
+        axes.set_title(f"n = {n}: {expected_labels(n, CLASSES, 2.0)} labels on", fontsize=10)
+        axes.set(xlim=(0, 80), ylim=(-0.02, 1.02))
+    for axes in grid[1]:
+        axes.set_xlabel("RMSD of 255")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("success")
+    grid[0, 0].legend(frameon=False, fontsize=8, ncols=2, loc="lower right")
+
+
+def _draw_programmes(figure: Any, records: Sequence[Record]) -> None:
+    """Success by n of MLA-LP with one part after the other put right."""
+    axes = figure.subplots()
+    released = measured(records, "mla-lp")
+    fixed = threshold.of(measured(records, "showing-many"), method="mla-lp")
+    looks = ((_GREY, "o:"), (_ORANGE, "s--"), (_SKY, "D--"), (_GREEN, "v-."), (_PURPLE, "P-."))
+    for parts, (colour, style) in zip(ABLATIONS, looks, strict=True):
+        own = threshold.of(released, variant=parts)
+        shares = [_share(threshold.met_marks(own, n)) for n in NS]
+        axes.plot(NS, shares, style, color=colour, label=parts.replace("-", ", "))
+    shown = [n for n in NS if threshold.of(fixed, n=n)]
+    axes.plot(
+        shown, [_share(threshold.marks(threshold.of(fixed, n=n))) for n in shown], "o-", color=_RED, label="fixed"
+    )
+    axes.set(xlabel="n", ylabel="success", xticks=NS, ylim=(-0.03, 1.03))
+    axes.set_title("MLA-LP, showing many: as released, with parts put right, fixed", fontsize=11)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _share(marks: dict[int, str]) -> float:
+    whole = "".join(marks.values())
+    return whole.count("1") / len(whole) if whole else float("nan")
+
+
+def _draw_top_k(figure: Any, records: Sequence[Record]) -> None:
+    """Norm and drop of AP at equal success, with intervals: one row of panels a way to run the attacks."""
+    grid = figure.subplots(len(topk.GROUPS), 2, sharex=True)
+    places = {name: place for place, name in enumerate(TOP_K)}
+    for (left, right), name in zip(grid, topk.GROUPS, strict=True):
+        for setting, place in places.items():
+            found = topk.group(records, setting, name)
+            sizes = topk.able(found)
+            common = at_equal_success(list(sizes.values()))
+            for shift, (method, (colour, marker)) in enumerate(_TOP_K.items()):
+                if method not in sizes or not common:
+                    continue
+                drop = values(found[method], "drops", "AP")
+                norm = estimate((sizes[method][image] for image in common), "median")
+                lost = estimate((drop[image] for image in common if image in drop), "mean")
+                for axes, what in ((left, norm), (right, lost)):
+                    if what.count:
+                        bars = [[what.value - what.low], [what.high - what.value]]
+                        at = place + 0.18 * (shift - 1.5)
+                        label = method if place == 0 else None
+                        axes.errorbar(at, what.value, bars, fmt=marker, color=colour, markersize=5, label=label)
+        left.set(ylabel="l2, median", yscale="log")
+        left.set_title(f"{name}: change", fontsize=10)
+        right.set(ylabel="drop of AP, mean")
+        right.set_title(f"{name}: drop of AP@k", fontsize=10)
+    grid[0, 0].legend(frameon=False, fontsize=8)
+    for axes in grid[-1]:
+        axes.set_xticks(list(places.values()), [name.replace(" ", "\n") for name in places], fontsize=8)
+
+
+def _draw_universal(figure: Any, records: Sequence[Record]) -> None:
+    """Fooling rate on other images against the radius."""
+    axes = figure.subplots()
+    own = measured(records, "universal")
+    radii = sorted({record["eps"] for record in own})
+    looks = {
+        ("tkml-ap-uv", "fixed"): (_RED, "o-"),
+        ("tkml-ap-uv", "released"): (_ORANGE, "s--"),
+        ("kuap", "fixed"): (_BLUE, "D-"),
+        ("kuap", "released"): (_SKY, "^--"),
+    }
+    for (method, variant), (colour, style) in looks.items():
+        mine = [record for record in own if (record["method"], record["variant"]) == (method, variant)]
+        if mine:
+            shares = [_share(topk.held_out(mine, radius)) for radius in radii]
+            axes.plot(radii, shares, style, color=colour, label=f"{method}, {variant}")
+    axes.set(xlabel="l2 radius", ylabel="fooling rate on other images", ylim=(-0.03, 1.03))
+    axes.set_title("One perturbation for all images, top 2", fontsize=11)
+    axes.legend(frameon=False, fontsize=9)

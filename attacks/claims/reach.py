@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from attacks.claims.aim import Aim, Way
 from attacks.claims.distance import is_within
 from attacks.claims.success import reached
+from attacks.face import run
+from attacks.goals import Goal, Rule
 from attacks.metrics import Norm
 from verifier.certificate import Certificate
 from verifier.deadline import Deadline
@@ -78,7 +81,7 @@ def decide_reach(
     """Whether the aim can be reached strictly within the bound.
 
     First the images given; then, one by one, the constraints: where so many cannot be met that too few are left, the aim is out of
-    reach. Then every way of reaching it that no such proof rules out.
+    reach. Then every way of reaching it that no such proof rules out. In an L1 or L2 ball that stays open our attacks are tried.
 
     Soundness: a counterexample is replayed, and lies within the bound in exact arithmetic. A proof covers the box, which holds all
     images within the bound, for every way of reaching the aim.
@@ -106,6 +109,26 @@ def decide_reach(
     return case.all_ways(ways, proofs)
 
 
+def _goal(aim: Aim) -> Goal:
+    """The aim as the goal of one row."""
+    sign = torch.zeros((1, aim.labels), dtype=torch.int64)
+    sign[0, list(aim.on)] = 1
+    sign[0, list(aim.off)] = -1
+    asked, nothing = sign != 0, torch.zeros_like(sign, dtype=torch.bool)
+    return Goal(
+        "claim",
+        Rule.TOP_K if aim.k is not None else Rule.THRESHOLD,
+        sign < 0,
+        sign,
+        torch.tensor([aim.needed]),
+        torch.ones(1, dtype=torch.bool),
+        asked,
+        nothing,
+        k=aim.k,
+        threshold=aim.threshold or 0.0,
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Case:
     """One question, and the images met so far."""
@@ -116,11 +139,13 @@ class _Case:
     images: list[Float[np.ndarray, "..."]]
     deadline: Deadline
 
-    def first_that_reaches(self, images: Sequence[Float[np.ndarray, "..."]]) -> Counterexample | None:
+    def first_that_reaches(
+        self, images: Sequence[Float[np.ndarray, "..."]], found_by: str = "a given image"
+    ) -> Counterexample | None:
         """The first float32 image that lies within the bound and reaches the aim, replayed."""
         for image in images:
             if self.territory.holds(image):
-                found = reached(self.territory.network, image, self.aim, "a given image").counterexample
+                found = reached(self.territory.network, image, self.aim, found_by).counterexample
                 if found is not None:
                     return found
         return None
@@ -155,7 +180,33 @@ class _Case:
                     reasons.append(reason.value)
                 case _:
                     assert_never(verdict)
-        return Reach(reason="; ".join(dict.fromkeys(reasons))) if reasons else Reach(certificates=tuple(certificates))
+        if not reasons:
+            return Reach(certificates=tuple(certificates))
+        found = self._within_ball()
+        return Reach(found) if found is not None else Reach(reason="; ".join(dict.fromkeys(reasons)))
+
+    def _within_ball(self) -> Counterexample | None:
+        """What our attacks find in an L1 or L2 ball, where the verifier's own search goes through the box around it."""
+        territory = self.territory
+        methods = {Norm.L1: ("slide",), Norm.L2: ("pgd", "ml-cw")}.get(territory.norm, ()) if territory.norm else ()
+        goal, clean = _goal(self.aim), torch.from_numpy(territory.clean.astype(np.float32).copy())[None]
+        for method in methods:
+            if self.deadline.has_expired:
+                return None
+            result = run(
+                territory.network,
+                clean,
+                goal.labels,
+                method=method,
+                goal=goal,
+                norm=territory.norm.value if method != "ml-cw" else None,
+                eps=territory.bound if method != "ml-cw" else None,
+                deadline=self.deadline,
+            )
+            found = self.first_that_reaches([result.images[0].numpy()], f"attack {method}")
+            if found is not None:
+                return found
+        return None
 
     def _ask(self, goal: Property) -> Verdict:
         """The verdict over the box; its counterexample, if it has one, is kept for later questions."""

@@ -170,6 +170,11 @@ def test_other_norms_are_confirmed_by_the_box_around_their_ball():
     assert judgement.verdict is ClaimVerdict.UNDECIDED
     assert "only the box around the l2 ball" in judgement.reason
     assert verdict_of(replace(FAILURE, norm=Norm.L0, bound=0.0)) is ClaimVerdict.CONFIRMED
+    # Our own attacks find an image within the ball, where the verifier's lies only in the box.
+    for norm, bound in ((Norm.L2, 0.15), (Norm.L1, 0.23)):
+        (judgement,) = judge(replace(FAILURE, norm=norm, bound=bound))
+        assert judgement.verdict is ClaimVerdict.REFUTED_BY_COUNTEREXAMPLE, judgement.reason
+        assert is_within(CLEAN, judgement.counterexample.image, norm, bound)
     # A success with an image refutes another's failure in the same ball.
     shown = replace(SUCCESS, norm=Norm.L2, bound=0.3)
     both = judge(replace(FAILURE, norm=Norm.L2, bound=0.19), shown)

@@ -7,7 +7,7 @@ from typing import Final, Literal, assert_never, get_args
 from nets.architectures import architecture
 from nets.augmentation import Augmentation, Rectangles
 from nets.losses import ProjectedGradient
-from nets.training import AdversarialTraining, Defence, Schedule, TrainingOptions
+from nets.options import AdversarialTraining, Defence, Schedule, TrainingOptions
 from verifier.errors import InputError
 
 DefenceName = Literal["none", "l0", "linf"]

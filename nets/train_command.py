@@ -19,14 +19,16 @@ from nets.files import write_json
 from nets.losses import ProjectedGradient
 from nets.measure import attacked_accuracy, exact_set_accuracy
 from nets.mnist import Split, load_digits
+from nets.options import TrainingOptions
 from nets.recipes import DefenceName, recipe
-from nets.training import Progress, TrainingOptions, train_network
+from nets.training import Progress, train_network
 
 RECORD_FORMAT: Final = 1
 MEASURED_IMAGES: Final = 2_000
 MEASURED_SEED: Final = 20_240
 MEASURED_ATTACK: Final = ProjectedGradient(epsilon=0.02, steps=20, relative_step=0.1)
 _ATTACK_SEED: Final = 1
+_OPTIONAL_PIECES: Final = ("graph", "tasks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,13 @@ def train(
 
 
 def describe(options: TrainingOptions) -> dict[str, Any]:
-    """Every field of the options as JSON values; the defence also carries its class name, or is null."""
-    described = asdict(options)
+    """Every field of the options as JSON values; the defence also carries its class name, or is null.
+
+    Pieces that are not used are left out, so that records of runs without them stay as they are.
+    """
+    described = {
+        key: value for key, value in asdict(options).items() if value is not None or key not in _OPTIONAL_PIECES
+    }
     if options.defence is not None:
         described["defence"] = {"kind": type(options.defence).__name__, **described["defence"]}
     return described

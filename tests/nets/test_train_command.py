@@ -21,9 +21,9 @@ from nets.composer import DOUBLE_MNIST, compose
 from nets.files import write_bytes
 from nets.manifest import write_manifest
 from nets.mnist import Split, load_digits
+from nets.options import AdversarialTraining, Schedule, TrainingOptions
 from nets.recipes import DEFENCES, SHIPPED, defence_name, recipe
 from nets.train_command import describe, train
-from nets.training import AdversarialTraining, Schedule, TrainingOptions
 from verifier.errors import InputError
 
 TINY = TrainingOptions(Schedule(2, batch_size=4))

@@ -8,25 +8,40 @@ import numpy as np
 import pytest
 import torch
 
-from nets.architectures import architecture
+from nets.architectures import architecture, build
 from nets.augmentation import Augmentation, Rectangles
+from nets.certified import difference_uppers, label_indices, set_loss
 from nets.composer import DOUBLE_MNIST, compose
-from nets.losses import ProjectedGradient
-from nets.measure import attacked_accuracy, exact_set_accuracy
+from nets.export import to_onnx
+from nets.label_graph import LabelGraph
+from nets.live_graph import LiveGraph
+from nets.losses import ProjectedGradient, ranking_loss
+from nets.measure import attacked_accuracy, certified_share, exact_set_accuracy
 from nets.mnist import Digits, Split
-from nets.training import (
-    AdversarialTraining,
-    Schedule,
-    TrainingOptions,
-    background_penalty,
-    draw_batch,
-    train_network,
-)
+from nets.options import AdversarialTraining, CertifiedTraining, Schedule, TaskTraining, TrainingOptions
+from nets.step_losses import step_loss
+from nets.training import background_penalty, draw_batch, multi_hot, train_network
+from verifier.bounds import BoundMethod, BoundOptions, analyse_region, bound_property
 from verifier.errors import InputError
+from verifier.lowering import lower
+from verifier.onnx_import import load_network_bytes
+from verifier.property import stays_in_top_k
+from verifier.region import Box
+
+CROWN = BoundOptions(method=BoundMethod.CROWN)
 
 TINY = TrainingOptions(Schedule(4, batch_size=8), augmentation=Augmentation(10.0, 0.1, 0.1, 1.0))
 ATTACK = ProjectedGradient(0.05, 2, 0.5)
 DEFENCES = {"none": None, "l0": Rectangles(), "linf": AdversarialTraining(ATTACK, 0.25, 0.5)}
+BALL = ProjectedGradient(0.02, 2, 0.5)
+PIECES = {
+    "ml-liw": replace(TINY, loss="ml-liw"),
+    "graph": replace(TINY, graph=LabelGraph(embedding=4)),
+    "tasks": replace(TINY, tasks=TaskTraining(("odd", "prime"), "MP"), defence=AdversarialTraining(ATTACK, 0.0, 0.5)),
+    "graph-and-task": replace(TINY, graph=LabelGraph(), tasks=TaskTraining(("odd",), "MTA")),
+    "crown-ibp": replace(TINY, defence=CertifiedTraining(BALL, clean_share=0.25)),
+    "small-boxes": replace(TINY, defence=CertifiedTraining(BALL, 0.2, "top-k", 0.0, 0.5)),
+}
 
 
 def weights(digits: Digits, options: TrainingOptions, seed: int = 1) -> list[torch.Tensor]:
@@ -35,6 +50,51 @@ def weights(digits: Digits, options: TrainingOptions, seed: int = 1) -> list[tor
 
 def equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_every_piece_repeats_itself_matters_and_ends_in_plain_layers(training_digits: Digits, name: str) -> None:
+    network, again = (train_network(architecture("strided2"), training_digits, PIECES[name], 1) for _ in range(2))
+    first = list(network.state_dict().values())
+    assert equal(first, list(again.state_dict().values()))
+    assert all(value.isfinite().all() for value in first)
+    plain = weights(training_digits, TINY)
+    assert not any(torch.equal(a, b) for a, b in zip(first, plain, strict=False))
+    assert to_onnx(network).graph.node[-1].op_type == "Gemm"
+
+
+def test_certified_training_certifies_what_plain_training_does_not(training_digits: Digits) -> None:
+    schedule, chosen = Schedule(150, batch_size=16, learning_rate=1e-2), architecture("strided2")
+    images = compose(training_digits, DOUBLE_MNIST, 40, np.random.default_rng(0))
+    shares = []
+    for defence in (None, CertifiedTraining(BALL, crown_share=0.0, clean_share=0.2, ramp_share=0.4)):
+        options = TrainingOptions(schedule, defence=defence)
+        network = train_network(chosen, training_digits, options, 1)
+        shares.append(certified_share(network, images, 0.02))
+    assert shares[1] > shares[0] + 0.05
+
+
+def test_the_certified_share_is_that_of_the_verifier(training_digits: Digits) -> None:
+    options = TrainingOptions(Schedule(60, batch_size=16, learning_rate=1e-2))
+    network = train_network(architecture("strided2"), training_digits, options, 1)
+    images = compose(training_digits, DOUBLE_MNIST, 6, np.random.default_rng(0))
+    canonical = lower(load_network_bytes(to_onnx(network).SerializeToString(), "network"))
+    assert certified_share(network, images, 0.002) > 0
+    for epsilon in (0.0, 0.002):
+        proved = [
+            all(
+                bound_property(
+                    analyse_region(canonical, Box.around(image, epsilon), options=CROWN),
+                    stays_in_top_k(int(label), 2, 10),
+                    options=CROWN,
+                ).is_robust
+                for label in labels
+            )
+            for image, labels in zip(images.images.astype(np.float64), images.labels, strict=True)
+        ]
+        # CROWN with CROWN's inner bounds proves at least what CROWN-IBP does.
+        assert certified_share(network, images, epsilon) <= sum(proved) / len(proved)
+    assert certified_share(network, images, 0.0) == exact_set_accuracy(network, images)
 
 
 @pytest.mark.parametrize("defence", DEFENCES.values(), ids=DEFENCES.keys())
@@ -92,6 +152,41 @@ def test_the_rate_rises_then_falls_and_epsilon_ramps() -> None:
     assert radii[:20] == [0.0] * 20
     assert radii == sorted(radii)
     assert radii[50:] == [0.05] * 50
+
+
+def test_certified_training_mixes_as_its_formula() -> None:
+    defence = CertifiedTraining(BALL, clean_share=0.2, ramp_share=0.3)
+    strengths = [defence.strength(step, 100) for step in range(100)]
+    assert strengths[:20] == [0.0] * 20
+    assert strengths == sorted(strengths)
+    assert strengths[50:] == [1.0] * 50
+    network = build(architecture("strided2"), torch.Generator().manual_seed(0))
+    half = CertifiedTraining(BALL, clean_weight=0.5, clean_share=0.0, ramp_share=0.0)
+    options = TrainingOptions(Schedule(10), defence=half)
+    images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    targets = multi_hot(torch.tensor([[1, 2], [3, 4]]))
+    found = step_loss(network, options, DOUBLE_MNIST, torch.Generator())(images, targets, 9)
+    sides = [(images.flatten(1) + sign * BALL.epsilon).clamp(0, 1) for sign in (-1, 1)]
+    labels = label_indices(targets)
+    uppers = difference_uppers(LiveGraph(network).graph(), *sides, labels, 0.0)
+    wanted = 0.5 * ranking_loss(network(images), targets) + 0.5 * set_loss(uppers, labels)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_unusable_pieces_are_refused() -> None:
+    with pytest.raises(InputError, match="perturbation 'mp': unknown; wanted one of STA, MTA, MP"):
+        TaskTraining(("odd",), "mp")
+    for wrong in (("even",), ("odd", "odd")):
+        with pytest.raises(InputError, match="wanted different ones of odd, prime"):
+            TaskTraining(wrong)
+    with pytest.raises(InputError, match="not with certified training"):
+        replace(TINY, tasks=TaskTraining(("odd",)), defence=CertifiedTraining())
+    with pytest.raises(InputError, match=r"wanted box_share in \(0, 1\]"):
+        CertifiedTraining(box_share=0.0)
+    with pytest.raises(InputError, match="clean_share \\+ ramp_share at most 1"):
+        CertifiedTraining(clean_share=0.7, ramp_share=0.7)
+    with pytest.raises(InputError, match="wanted one of set, top-k"):
+        CertifiedTraining(robust_loss="margin")
 
 
 def test_misuse_is_refused(training_digits: Digits) -> None:

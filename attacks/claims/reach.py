@@ -27,6 +27,9 @@ from verifier.verify import Outcome
 MAX_WAYS = 64
 """How many ways to reach an aim are decided one by one; with more, only single constraints can prove it out of reach."""
 
+_BALL_METHODS = {Norm.L1: (("slide", True),), Norm.L2: (("pgd", True), ("ml-cw", False))}
+"""Attacks that stay in the ball, and one that looks for the smallest change."""
+
 
 @runtime_checkable
 class Decide(Protocol):
@@ -187,10 +190,10 @@ class _Case:
 
     def _within_ball(self) -> Counterexample | None:
         """What our attacks find in an L1 or L2 ball, where the verifier's own search goes through the box around it."""
-        territory = self.territory
-        methods = {Norm.L1: ("slide",), Norm.L2: ("pgd", "ml-cw")}.get(territory.norm, ()) if territory.norm else ()
+        territory, norm = self.territory, self.territory.norm
+        methods = _BALL_METHODS.get(norm, ()) if norm is not None else ()
         goal, clean = _goal(self.aim), torch.from_numpy(territory.clean.astype(np.float32).copy())[None]
-        for method in methods:
+        for method, has_ball in methods:
             if self.deadline.has_expired:
                 return None
             result = run(
@@ -199,8 +202,8 @@ class _Case:
                 goal.labels,
                 method=method,
                 goal=goal,
-                norm=territory.norm.value if method != "ml-cw" else None,
-                eps=territory.bound if method != "ml-cw" else None,
+                norm="l1" if norm is Norm.L1 and has_ball else "l2" if has_ball else None,
+                eps=territory.bound if has_ball else None,
                 deadline=self.deadline,
             )
             found = self.first_that_reaches([result.images[0].numpy()], f"attack {method}")

@@ -176,6 +176,45 @@ def grow(
 
 
 @app.command()
+def grow_all(
+    net: NetworkArgument,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES...", help="Folders, PNG or NPY files, shipped:N or shipped:A-B.")
+    ],
+    perturbed: Annotated[
+        list[str] | None,
+        typer.Option("--object", metavar="MASK|BOX", help="The objects of every image; ink:0 and ink:1 if not given."),
+    ] = None,
+    k: KOption = 2,
+    cut: CutOption = CutName.FIXED,
+    weights: WeightsOption = None,
+    bands: BandsOption = None,
+    sides: SidesOption = SidesName.BOTH,
+    step: StepOption = 1.0 / 255.0,
+    corners: CornersOption = 1000,
+    engine: EngineOption = EngineName.AUTO,
+    solver: SolverChoice = SolverOption.AUTO,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", help="Seconds for each neighbourhood.")
+    ] = DEFAULT_GROW_TIMEOUT,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    out: OutOption = DEFAULT_OUT,
+) -> int:
+    """Grows around every object while every other one's label survives, on many images. Exit code 0: all proved; 2: not."""
+    from aureole.commands import grow as words_of
+    from aureole.commands import grow_all as command
+
+    objects = tuple(perturbed or ("ink:0", "ink:1"))
+    words = words_of.GrowWords(
+        (), objects, k, cut, weights, bands=bands, sides=SidesName(sides), step=step, corners=corners
+    )
+    return command.run(
+        net, images, words, RunOptions(engine, solver, timeout, seed, as_json=False, out=out, device=device)
+    )
+
+
+@app.command()
 def info(
     net: Annotated[
         str | None, typer.Argument(metavar="[NET]", help="As above; without it, lists the shipped ones.")

@@ -88,8 +88,6 @@ class GrowOptions:
 
 
 DEFAULTS = GrowOptions()
-SCOUTING = {"scout_steps": 10, "steps": 15, "restarts": 0, "max_subsets": 8}
-"""Many quick attacks at different epsilons find a nearer image than few thorough ones."""
 QUERY_SHARE = 0.05
 """The share of a run's time that one query may take."""
 
@@ -264,9 +262,13 @@ def zone_oracle(
 
 
 def scout_of(falsifier: Falsifier | None) -> Falsifier | None:
-    """The margin attack with fewer steps, or any other attack as it is."""
+    """The margin attack with fewer steps, or any other attack as it is.
+
+    Many quick attacks at different epsilons find a nearer image than few thorough ones.
+    """
     if isinstance(falsifier, MarginAttack):
-        return MarginAttack(replace(falsifier.options, **SCOUTING), falsifier.seed)
+        quick = replace(falsifier.options, scout_steps=10, steps=15, restarts=0, max_subsets=8)
+        return MarginAttack(quick, falsifier.seed)
     return falsifier
 
 

@@ -127,7 +127,7 @@ def with_graph_head(
     if not isinstance(last, nn.Linear) or last.out_features != targets.shape[1]:
         raise InputError(f"graph head: the last layer is {last}; wanted a linear one with {targets.shape[1]} outputs")
     adjacency = label_adjacency(targets, options)
-    return nn.Sequential(*network[:-1], GraphHead(last.in_features, adjacency, options, generator))
+    return nn.Sequential(*list(network)[:-1], GraphHead(last.in_features, adjacency, options, generator))
 
 
 def folded(network: nn.Sequential) -> nn.Sequential:

@@ -52,7 +52,8 @@ class LiveGraph:
 
     def graph(self) -> TorchGraph:
         """The network as the bound rules read it; gradients flow to the layers' parameters."""
-        maps, biases = {}, {}
+        maps: dict[int, tuple[TorchMap, ...]] = {}
+        biases: dict[int, Tensor] = {}
         for index, layer in self._layers.items():
             node = self.canonical.nodes[index]
             weight, bias = _parameters(layer)
@@ -72,15 +73,17 @@ def _map(node: object, layer: _Layer, weight: Tensor) -> TorchMap:
     if not isinstance(layer, nn.Conv2d):
         return TorchMap(lambda x: x @ weight.T, lambda rows: rows @ weight, lambda x: x @ weight.abs().T)
     linear = _convolution(node)
-    window = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    stride, padding, dilation, groups = layer.stride, layer.padding, layer.dilation, layer.groups
+    if isinstance(padding, str):
+        raise InputError(f"live graph: {layer} has padding {padding!r}; wanted it in pixels")
 
     def run(kernel: Tensor, x: Tensor) -> Tensor:
-        images = functional.conv2d(x.reshape(-1, *linear.in_shape), kernel, None, *window)
+        images = functional.conv2d(x.reshape(-1, *linear.in_shape), kernel, None, stride, padding, dilation, groups)
         return images.reshape(*x.shape[:-1], linear.out_size)
 
     def transpose(rows: Tensor) -> Tensor:
         images = rows.reshape(-1, *linear.out_shape)
-        spread = conv2d_input((len(images), *linear.in_shape), weight, images, *window)
+        spread = conv2d_input((len(images), *linear.in_shape), weight, images, stride, padding, dilation, groups)
         return spread.reshape(*rows.shape[:-1], linear.in_size)
 
     return TorchMap(lambda x: run(weight, x), transpose, lambda x: run(weight.abs(), x))

@@ -58,7 +58,8 @@ def certified_share(network: nn.Sequential, images: ComposedImages, epsilon: flo
 
 def canvas_of(images: ComposedImages) -> Canvas:
     """The canvas the images were composed on."""
-    return Canvas(*images.images.shape[2:], images.labels.shape[1])
+    height, width = images.images.shape[2:]
+    return Canvas(height, width, images.labels.shape[1])
 
 
 def _batches(images: ComposedImages, size: int = _BATCH) -> Iterator[tuple[Tensor, Tensor]]:

@@ -107,7 +107,7 @@ def with_auxiliary_heads(
     if unknown:
         raise InputError(f"auxiliary tasks {', '.join(unknown)}: unknown; wanted some of {', '.join(TASKS)}")
     heads = [_head(last.in_features, digits + 1, generator) for _ in auxiliaries]
-    return TaskNetwork(nn.Sequential(*network[:-1]), [last, *heads])
+    return TaskNetwork(nn.Sequential(*list(network)[:-1]), [last, *heads])
 
 
 def _head(features: int, classes: int, generator: torch.Generator) -> nn.Linear:

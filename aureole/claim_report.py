@@ -119,8 +119,10 @@ def claims_text(
         ("report", str(report)),
     ]
     parts: list[Any] = [_heading(judgements, claims), fields(rows), Text(), _claims_table(judgements)]
-    if accuracies:
-        parts += [Text(), _accuracy_table(accuracies)]
+    # The interval of a single image says no more than its claim.
+    shared = [item for item in accuracies if item.group or item.images > 1]
+    if shared:
+        parts += [Text(), _accuracy_table(shared)]
     return Group(*parts)
 
 

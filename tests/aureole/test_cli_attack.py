@@ -76,6 +76,19 @@ def test_an_attack_cross_checks(aureole, halves, stack, tmp_path):
     assert report["robust_accuracy"][0]["interval"] == [0.5, 0.5]
 
 
+def test_without_a_ball_the_claim_is_the_distance(aureole, halves, stack, tmp_path):
+    out = tmp_path / "out"
+    words = ("--method", "ml-cw", "--goal", "target-miss", "--goal-option", "label=1", "--k", "2")
+    few = ("--option", "iterations=60", "--option", "searches=2")
+    assert aureole("attack", halves, stack, *words, *few, "--out", out).code == 0
+    found = [row for row in results(out) if row["success"]]
+    assert found
+    assert all(row["norm"] == "l2" and row["l2"] < row["bound"] < row["l2"] * (1 + 1e-9) for row in found)
+    report = json.loads(aureole("crosscheck", out, "--network", halves, "--json").out)
+    assert report["counts"] == {"confirmed": len(found)}
+    assert not any("rounding" in item["reason"] for item in report["judgements"])
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """The number of images attacked in each call of the engine."""

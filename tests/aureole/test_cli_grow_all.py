@@ -11,7 +11,7 @@ from aureole.exits import ExitCode
 from synth.matching import match_labels
 from verifier.errors import InputError
 
-OBJECTS = ("--object", "0,0,6,3", "--object", "0,3,6,6", "--bands", "0,1-", "--corners", "2", "--timeout", "10")
+OBJECTS = ("--object", "0,0,6,3", "--object", "0,3,6,6", "--bands", "0,1-", "--corners", "2", "--timeout", "4")
 
 
 @pytest.fixture
@@ -19,7 +19,6 @@ def folder(tmp_path, pixels):
     folder = tmp_path / "images"
     folder.mkdir()
     np.save(folder / "a.npy", pixels)
-    np.save(folder / "b.npy", np.clip(pixels + np.float32(0.1), 0, 1))
     return folder
 
 
@@ -32,18 +31,18 @@ def test_every_ordered_pair_of_every_image_and_nothing_twice(aureole, check_repo
     assert ended.code == ExitCode.ROBUST
     records = [json.loads(line) for line in lines()]
     # The left half's score is label 0's, the right half's label 1's: what is perturbed keeps the other's label.
-    assert [(record["perturbed"], record["target"]) for record in records] == [(0, 1), (1, 0)] * 2
+    assert [(record["perturbed"], record["target"]) for record in records] == [(0, 1), (1, 0)]
     for record in records:
         check_report(record["report"])
         assert Path(record["report"]["files"]["layers"]).exists()
     before = lines()
     # As if the last had been interrupted: half a line, and a trace that is there.
-    Path("out/grow-all.jsonl").write_text("\n".join([*before[:3], before[3][:40]]))
+    Path("out/grow-all.jsonl").write_text(before[0] + "\n" + before[1][:40])
     again = aureole("grow-all", halves, folder, *OBJECTS)
     assert again.code == ExitCode.ROBUST
-    assert lines()[:3] == before[:3]
-    assert len(lines()) == 4
-    assert json.loads(lines()[3])["report"]["weighted_size"] >= json.loads(before[3])["report"]["weighted_size"]
+    assert lines()[0] == before[0]
+    assert len(lines()) == 2
+    assert json.loads(lines()[1])["report"]["weighted_size"] >= json.loads(before[1])["report"]["weighted_size"]
     assert "label kept" in again.out
 
 

@@ -28,6 +28,8 @@ TOP_K = {
 """The settings of the specified-label attacks by name. Every one leaves k relevant labels or more besides S."""
 COMPETITORS = ("tkml-ap-u", "kfool", "ml-cw-u")
 
+RELEASED_RATE = 5e-3
+
 _PIXELS = 64 * 64
 # The published radii at full level, carried over to images of 64 x 64 by the mean (l1) and the root mean square (l2) change.
 _FULL = {"linf": 0.3, "l2": 0.3 * _PIXELS**0.5, "l1": 10000 / 602112 * _PIXELS}
@@ -234,12 +236,13 @@ def top_k(scale: Scale, seed: int) -> Iterator[Cell]:
             steps=scale.steps,
         )
         yield base
-        yield replace(base, variant="released", options=(steps, ("rate", 1e-3)))
+        # At the published rates, 1e-3 and less, not all attacks reach their goal here within the steps.
+        yield replace(base, variant="released", options=(steps, ("rate", RELEASED_RATE)))
         for method in COMPETITORS:
             for scope in ("S", "Y"):
                 yield replace(base, method=method, options=(steps, ("scope", scope)))
             # The harness of the TkMIA code ran its competitors with its own optimiser.
-            own = () if method == "kfool" else (("rate", 1e-3), ("momentum", 0.9), ("penalty", 1e-4))
+            own = () if method == "kfool" else (("rate", RELEASED_RATE), ("momentum", 0.9), ("penalty", 1e-4))
             yield replace(base, method=method, variant="released", options=(steps, *own, ("scope", "Y")))
 
 

@@ -129,7 +129,7 @@ def _draw_top_k(figure: Any, records: Sequence[Record]) -> None:
     for (left, right), name in zip(grid, topk.GROUPS, strict=True):
         for setting, place in places.items():
             found = topk.group(records, setting, name)
-            sizes = topk.able(found)
+            sizes = topk.able(found, topk.norm_of(name))
             common = at_equal_success(list(sizes.values()))
             for shift, (method, (colour, marker)) in enumerate(_TOP_K.items()):
                 if method not in sizes or not common:
@@ -143,7 +143,7 @@ def _draw_top_k(figure: Any, records: Sequence[Record]) -> None:
                         at = place + 0.18 * (shift - 1.5)
                         label = method if place == 0 else None
                         axes.errorbar(at, what.value, bars, fmt=marker, color=colour, markersize=5, label=label)
-        left.set(ylabel="l2, median", yscale="log")
+        left.set(ylabel="l2, median" if topk.norm_of(name) == "l2" else "norm reported, median", yscale="log")
         left.set_title(f"{name}: change", fontsize=10)
         right.set(ylabel="drop of AP, mean")
         right.set_title(f"{name}: drop of AP@k", fontsize=10)

@@ -55,26 +55,25 @@ def estimate(values: Iterable[float], of: Literal["median", "mean"]) -> Estimate
     return Estimate(value, float(interval.low), float(interval.high), len(numbers))
 
 
-def smallest(records: Iterable[Record], within: int | None = None) -> dict[Image, float]:
-    """The l2 norm of each image's smallest success over all these records; images without one are left out.
+def smallest(records: Iterable[Record], field: str = "l2") -> dict[Image, float]:
+    """The norm of each image's smallest success over all these records; images without one are left out.
 
     Args:
         records: Of one attack towards one goal, such as one record a radius.
-        within: Only each training's first images.
+        field: "l2", or a norm that released code reports in its place.
     """
     best: dict[Image, float] = {}
     for record in records:
-        for place, (mark, size) in enumerate(zip(record["success"], record["l2"], strict=True)):
+        for place, (mark, size) in enumerate(zip(record["success"], record[field], strict=True)):
             image = (record["seed"], place)
-            if mark == "1" and size is not None and (within is None or place < within):
+            if mark == "1" and size is not None:
                 best[image] = min(size, best.get(image, np.inf))
     return best
 
 
-def attacked(records: Iterable[Record], within: int | None = None) -> int:
+def attacked(records: Iterable[Record]) -> int:
     """How many images there are, in all trainings together."""
-    rows = {record["seed"]: record["rows"] for record in records}
-    return sum(count if within is None else min(count, within) for count in rows.values())
+    return sum({record["seed"]: record["rows"] for record in records}.values())
 
 
 def at_equal_success(sizes: Sequence[Mapping[Image, Any]]) -> list[Image]:

@@ -16,7 +16,8 @@ from nets.architectures import CLASSES, Architecture, build
 from nets.composer import DOUBLE_MNIST, TRIPLE_MNIST, Canvas, compose
 from nets.losses import set_margins
 from nets.mnist import Split, load_digits
-from nets.training import Schedule, TrainingOptions, multi_hot, train_network
+from nets.options import Schedule, TrainingOptions
+from nets.training import multi_hot, train_network
 from verifier.errors import InputError
 
 CANVASES = {"double": DOUBLE_MNIST, "triple": TRIPLE_MNIST, "quad": Canvas(64, 128, 4)}

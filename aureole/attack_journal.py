@@ -121,12 +121,12 @@ def require_extra() -> None:
     Raises:
         SolverUnavailableError: pyarrow or scikit-learn is not installed.
     """
-    for module, why in (("pyarrow", "writes its results as Parquet"), ("sklearn", "measures labels with scikit-learn")):
+    for module, package in (("pyarrow", "pyarrow"), ("sklearn", "scikit-learn")):
         try:
             import_module(module)
         except ImportError as error:
             raise SolverUnavailableError(
-                f"aureole attack {why}, which is not installed ({module}); pip install 'aureole[attacks]'"
+                f"aureole attack needs {package}, which is not installed; pip install 'aureole[attacks]'"
             ) from error
 
 

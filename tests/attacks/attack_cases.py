@@ -15,11 +15,11 @@ from verifier.torch_network import TorchNetwork
 
 SHAPE, LABELS = (1, 3, 3), 6
 QUICK = {
-    "iterations": 6,
+    "iterations": 4,
     "searches": 2,
     "population": 6,
-    "evaluations": 60,
-    "inner": 4,
+    "evaluations": 30,
+    "inner": 3,
     "passes": 1,
     "starts": 1,
     "rounds": 0,

@@ -53,25 +53,25 @@ def test_every_attack_towards_every_goal(method, goal, victim):
     check(attack(victim, method, goal), victim)
 
 
-@pytest.mark.parametrize("goal", ["random", "showing-many", "top-k-targeted", "specified-labels"])
+@pytest.mark.parametrize("goal", ["showing-many", "specified-labels"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_released_variant(method, goal):
     check(attack("typed", method, goal, "released"), "typed")
 
 
-@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
-@pytest.mark.parametrize("method", METHODS)
-def test_any_attack_stays_in_any_ball(method, norm):
-    result = attack("module", method, "hiding-single", norm=norm, eps=0.05)
+@pytest.mark.parametrize(("place", "method"), list(enumerate(METHODS)))
+def test_any_attack_stays_in_any_ball(place, method):
+    result = attack("module", method, "hiding-single", norm=("l1", "l2", "linf")[place % 3], eps=0.05)
     check(result, "module")
     assert result.eps == 0.05
 
 
-@pytest.mark.parametrize(("method", "variant"), [case for case in CASES if case[0] in SINGLE])
-@pytest.mark.parametrize("goal", ["random", "top-k-untargeted"])
-def test_a_row_alone_gets_what_it_gets_in_a_batch(method, variant, goal):
+@pytest.mark.parametrize(("place", "case"), list(enumerate(case for case in CASES if case[0] in SINGLE)))
+def test_a_row_alone_gets_what_it_gets_in_a_batch(place, case):
+    method, variant = case
+    goal = ("random", "top-k-untargeted", "extreme")[place % 3]
     together = attack("module", method, goal, variant)
-    for row in range(len(together.images)):
+    for row in (0, 2):
         alone = attack("module", method, goal, variant, slice(row, row + 1))
         assert torch.equal(alone.goal.sign[0], together.goal.sign[row])
         torch.testing.assert_close(alone.images[0], together.images[row], rtol=0, atol=2e-5)
@@ -96,8 +96,8 @@ def test_the_seed_decides(method):
 # Attacks whose state does not depend on the number of iterations; evolution is judged by evaluations.
 @pytest.mark.parametrize("method", [name for name in SINGLE if name not in ("fgsm", "fgm", "layered")])
 def test_more_effort_is_never_worse(method):
-    few = {"iterations": 3, "evaluations": 30, "searches": 2}
-    many = {"iterations": 12, "evaluations": 120, "searches": 2}
+    few = {"iterations": 2, "evaluations": 20, "searches": 1}
+    many = {"iterations": 9, "evaluations": 70, "searches": 1}
     for goal in ("hiding-all", "target-miss"):
         less, more = (attack("typed", method, goal, options=effort) for effort in (few, many))
         assert bool((less.success <= more.success).all())

@@ -1,8 +1,7 @@
-"""An attack on many images, a few at a time, each finished image kept at once."""
+"""What an attack on many images is to do: every word checked, every image's goal settled, before any work."""
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,20 +11,15 @@ from jaxtyping import Bool, Float
 
 import attacks
 from attacks.goals import Goal, GoalOptions, Rule
-from attacks.jpeg import Purified, check_jpeg, jpeg
+from attacks.jpeg import Purified, check_jpeg
 from attacks.methods import Method, Variant
-from attacks.metrics import Attacked, Norm, norms, rmsd
 from attacks.victim import prepare
-from aureole.attack_journal import Journal, Row, adversarial_name, clean_name
 from aureole.attack_options import AttackRun, GoalWords, MethodWords, named_values
 from aureole.exits import UsageError
 from aureole.image_sets import NamedImage
 from aureole.questions import as_usage, top_labels
 from verifier.errors import InputError
-from verifier.evaluation import evaluate
 from verifier.network import Network
-
-_ABOVE_ROUNDING = 2.0**-40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +88,7 @@ def make_job(
         method, variant = attacks.METHODS[words.name], _variant(words.variant)
         given = named_values(words.options, "--option")
         method.configure(variant, given)
-        method.ball(_norm(words.norm), words.epsilon, int(np.prod(network.input_shape)))
+        method.ball(norm_of(words.norm), words.epsilon, int(np.prod(network.input_shape)))
         if words.jpeg is not None:
             check_jpeg(network.input_shape, words.jpeg)
     pixels = np.stack([image.pixels for image in images])
@@ -144,136 +138,6 @@ def settings(job: Job, goal_words: GoalWords) -> dict[str, Any]:
     }
 
 
-def attack_all(job: Job, journal: Journal, on_rows: Callable[[int, str], None]) -> None:
-    """Attacks the eligible images that the journal does not hold yet; each batch is kept before the next begins."""
-    eligible: list[int] = job.goal.eligible.nonzero()[:, 0].tolist()
-    waiting = [row for row in eligible if job.keys[row] not in journal.rows]
-    on_rows(len(eligible) - len(waiting), "")
-    # One perturbation for all images cannot be found for some of them.
-    size = len(eligible) if job.method.is_universal else job.run.batch
-    pending = eligible if job.method.is_universal and waiting else waiting
-    for start in range(0, len(pending), size):
-        rows = pending[start : start + size]
-        for row, (values, image) in zip(rows, _attack(job, rows), strict=True):
-            journal.add(values, image, job.images[row].pixels)
-        on_rows(len(rows), job.images[rows[-1]].name)
-
-
-def result_rows(job: Job, journal: Journal) -> list[Row]:
-    """A row for each image that is finished, or was not eligible, in the order given."""
-    rows: list[Row] = []
-    for place, key in enumerate(job.keys):
-        if key in journal.rows:
-            rows.append({**journal.rows[key], "name": job.images[place].name})
-        elif not bool(job.goal.eligible[place]):
-            rows.append({**_common(job, place), "claim": "none", "eligible": False})
-    return rows
-
-
-def attacked_rows(job: Job, journal: Journal) -> Attacked | None:
-    """The finished rows for the metrics; None if there are none."""
-    places = [place for place, key in enumerate(job.keys) if key in journal.rows]
-    if not places:
-        return None
-    rows = [journal.rows[job.keys[place]] for place in places]
-    goal = job.goal
-    return Attacked(
-        job.pixels[places],
-        np.stack([journal.image(job.keys[place]) for place in places]),
-        np.array([row["clean_scores"] for row in rows]),
-        np.array([row["scores"] for row in rows]),
-        job.labels[places],
-        goal.sign.numpy()[places],
-        goal.flip.numpy()[places],
-        goal.hold.numpy()[places],
-        np.array([row["success"] for row in rows], dtype=np.bool_),
-        goal.k,
-        goal.threshold,
-    )
-
-
-def _attack(job: Job, rows: Sequence[int]) -> list[tuple[Row, np.ndarray]]:
-    """The results of some rows and their adversarial images."""
-    began = time.monotonic()
-    goal, head = job.goal.at(torch.tensor(rows)), job.network.head.value
-    result = attacks.run(
-        job.target,
-        torch.from_numpy(job.pixels[list(rows)]),
-        torch.from_numpy(job.labels[list(rows)]),
-        method=job.method.name,
-        variant=job.variant.value,
-        goal=goal,
-        norm=_norm(job.words.norm),
-        eps=job.words.epsilon,
-        options=job.method_options,
-        seed=job.run.seed,
-        batch=len(rows),
-        device=job.run.device,
-        head=None if job.target is job.network else head,
-    )
-    images, seconds = result.images.numpy(), (time.monotonic() - began) / len(rows)
-    clean = result.clean.numpy()
-    size = {norm: norms(clean, images, norm) for norm in Norm}
-    deviation = rmsd(clean, images)
-    # Claims are about the network of the file, whatever the attack went through.
-    plain = goal.satisfied(torch.from_numpy(evaluate(job.network, images.astype(np.float64))))
-    coded = None
-    if job.words.jpeg is not None:
-        seen = jpeg(images, job.words.jpeg).astype(np.float64)
-        coded = goal.satisfied(torch.from_numpy(evaluate(job.network, seen)))
-    finished: list[tuple[Row, np.ndarray]] = []
-    for place, row in enumerate(rows):
-        is_plain = bool(plain[place])
-        norm, bound = result.norm, result.eps
-        if norm is None and is_plain:
-            # A little above the computed norm, so that the claim holds exactly.
-            norm, bound = Norm.L2.value, float(size[Norm.L2][place]) * (1.0 + _ABOVE_ROUNDING)
-        values = {
-            **_common(job, row),
-            "claim": "none" if norm is None else "success" if is_plain else "failure",
-            "adversarial": adversarial_name(job.keys[row]),
-            "norm": norm,
-            "bound": bound,
-            "eligible": True,
-            "success": bool(result.success[place]),
-            "already_met": bool(result.already_met[place]),
-            "jpeg_success": None if coded is None else bool(coded[place]),
-            "met": int(result.met[place]),
-            "margin": float(result.margin[place]),
-            **{each.value: float(size[each][place]) for each in Norm},
-            "rmsd": float(deviation[place]),
-            "iterations": int(result.iterations[place]),
-            "seconds": seconds,
-            "clean_scores": result.clean_scores[place].tolist(),
-            "scores": result.scores[place].tolist(),
-        }
-        finished.append((values, images[place]))
-    return finished
-
-
-def _common(job: Job, row: int) -> dict[str, Any]:
-    """What is known of a row before it is attacked."""
-    sign, goal = job.goal.sign[row], job.goal
-    attack = job.method.name if job.variant is Variant.FIXED else f"{job.method.name} ({job.variant.value})"
-    return {
-        "key": job.keys[row],
-        "name": job.images[row].name,
-        "claim": "none",
-        "attack": attack,
-        "image": clean_name(job.keys[row]),
-        "adversarial": None,
-        "on": (sign > 0).nonzero()[:, 0].tolist(),
-        "off": (sign < 0).nonzero()[:, 0].tolist(),
-        "needed": int(goal.needed[row]),
-        "k": goal.k,
-        "threshold": goal.threshold if goal.k is None else None,
-        "norm": None,
-        "bound": None,
-        "goal": goal.name,
-        "labels": np.flatnonzero(job.labels[row]).tolist(),
-    }
-
-
 def _goal_options(words: GoalWords) -> GoalOptions:
     given = named_values(words.options, "--goal-option")
     if "members" in given and isinstance(given["members"], int):
@@ -307,7 +171,12 @@ def _variant(name: str) -> Variant:
         raise InputError(f"--variant: got {name!r}, wanted {' or '.join(each.value for each in Variant)}") from None
 
 
-def _norm(name: str | None) -> Any:
+def norm_of(name: str | None) -> Any:
+    """The norm's name, checked.
+
+    Raises:
+        InputError: It is none of ours.
+    """
     if name is not None and name not in ("l1", "l2", "linf"):
         raise InputError(f"--norm: got {name!r}, wanted l1, l2 or linf")
     return name

@@ -9,11 +9,12 @@ import numpy as np
 
 from attacks.metrics import summarise
 from aureole import api, terminal
-from aureole.attack_job import Job, attack_all, attacked_rows, make_job, result_rows, settings
+from aureole.attack_job import Job, make_job, settings
 from aureole.attack_journal import RESULTS_NAME, Journal, require_extra, write_results
 from aureole.attack_options import AttackRun, GoalWords, MethodWords
 from aureole.attack_pictures import Pair, draw_grid
 from aureole.attack_report import attack_code, attack_object, attack_text, listing, listing_object
+from aureole.attack_rows import attack_all, attacked_rows, result_rows
 from aureole.exits import UsageError
 from aureole.image_sets import read_images, read_labels, shipped_labels
 from aureole.images import write_file

@@ -1,6 +1,6 @@
 """PGD and CW against those of foolbox and torchattacks where all can run: one label, k = 1, the same budget of gradients.
 
-    PYTHONPATH=. python benchmarks/attack_peers.py [--images 100] [--network strided3-none] [--only pgd|cw] [--out FILE]
+    python -m benchmarks.attack_peers [--images 100] [--network strided3-none] [--only pgd|cw] [--out FILE]
 
 Each attack makes the network's own top label lose the top 1, on the shipped images. PGD: L-infinity, the same radius, steps and
 step size, a random start. CW: L2, the same number of Adam steps in all and the same rate; torchattacks searches no weight, the

@@ -18,14 +18,17 @@ SONG_GOALS = ("random", "person-reduction", "sheep-augmentation", "extreme")
 ABLATION = "mla-lp-ablation"
 ABLATIONS = ("released", "kept", "raised", "raised-no-reset", "raised-no-reset-best")
 TOP_K = {
-    "double k=1 |S|=1": ("double", (("k", 1), ("scheme", "random"), ("size", 1))),
-    "triple k=1 |S|=1": ("triple", (("k", 1), ("scheme", "random"), ("size", 1))),
-    "triple k=2 |S|=1": ("triple", (("k", 2), ("scheme", "random"), ("size", 1))),
-    "quad k=2 |S|=2": ("quad", (("k", 2), ("scheme", "random"), ("size", 2))),
-    "quad k=3 |S|=1": ("quad", (("k", 3), ("scheme", "random"), ("size", 1))),
-    "quad k=2 S=even": ("quad", (("k", 2), ("scheme", "global"), ("members", (0, 2, 4, 6, 8)))),
+    "double k=1 one": ("double", (("k", 1), ("scheme", "random"), ("size", 1))),
+    "triple k=1 one": ("triple", (("k", 1), ("scheme", "random"), ("size", 1))),
+    "triple k=2 one": ("triple", (("k", 2), ("scheme", "random"), ("size", 1))),
+    "quad k=2 two": ("quad", (("k", 2), ("scheme", "random"), ("size", 2))),
+    "quad k=3 one": ("quad", (("k", 3), ("scheme", "random"), ("size", 1))),
+    "quad k=2 even": ("quad", (("k", 2), ("scheme", "global"), ("members", (0, 2, 4, 6, 8)))),
 }
-"""The settings of the specified-label attacks by name. Every one leaves k relevant labels or more besides S."""
+"""The settings of the specified-label attacks by name: images, k, and S.
+
+S is one or two random labels of the clean top k, or all even digits. In every one there are k relevant labels or more besides S.
+"""
 COMPETITORS = ("tkml-ap-u", "kfool", "ml-cw-u")
 
 RELEASED_RATE = 5e-3
@@ -147,7 +150,7 @@ QUICK = Scale(
     descent_steps=60,
     passes=1,
     radii=(4.0,),
-    settings=("triple k=1 |S|=1", "quad k=2 |S|=2"),
+    settings=("triple k=1 one", "quad k=2 two"),
     qualities=(75,),
 )
 """A smoke test: its networks are hardly trained, so its numbers mean nothing."""

@@ -72,6 +72,7 @@ def _draw_showing_many(figure: Any, records: Sequence[Record]) -> None:
     """For each n the share of images with a success of at most a given change."""
     own = threshold.of(measured(records, "showing-many"), variant="fixed")
     grid = figure.subplots(2, 2, sharex=True, sharey=True)
+    shown: dict[str, Any] = {}
     for axes, n in zip(grid.flat, NS, strict=True):
         for method, (colour, dashes) in _STYLES.items():
             mine = threshold.of(own, method=method, n=n)
@@ -80,14 +81,8 @@ def _draw_showing_many(figure: Any, records: Sequence[Record]) -> None:
                 # From 0 at the left edge, level after the last success.
                 shares = np.arange(len(sizes) + 1) / attacked(mine)
                 places = np.concatenate([[0.0], sizes, [80.0]])
-                axes.plot(
-                    places,
-                    np.append(shares, shares[-1]),
-                    drawstyle="steps-post",
-                    color=colour,
-                    linestyle=dashes,
-                    label=method,
-                )
+                levels = np.append(shares, shares[-1])
+                (shown[method],) = axes.plot(places, levels, drawstyle="steps-post", color=colour, linestyle=dashes)
         axes.axvline(threshold.CAP, color="0.6", linewidth=0.8)
         axes.set_title(f"n = {n}: {expected_labels(n, CLASSES, 2.0)} labels on", fontsize=10)
         axes.set(xlim=(0, 80), ylim=(-0.02, 1.02))
@@ -95,7 +90,7 @@ def _draw_showing_many(figure: Any, records: Sequence[Record]) -> None:
         axes.set_xlabel("RMSD of 255")
     for axes in grid[:, 0]:
         axes.set_ylabel("success")
-    grid[0, 0].legend(frameon=False, fontsize=8, ncols=2, loc="lower right")
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=len(_STYLES), frameon=False)
 
 
 def _draw_programmes(figure: Any, records: Sequence[Record]) -> None:
@@ -126,6 +121,7 @@ def _draw_top_k(figure: Any, records: Sequence[Record]) -> None:
     """Norm and drop of AP at equal success, with intervals: one row of panels a way to run the attacks."""
     grid = figure.subplots(len(topk.GROUPS), 2, sharex=True)
     places = {name: place for place, name in enumerate(TOP_K)}
+    shown: dict[str, Any] = {}
     for (left, right), name in zip(grid, topk.GROUPS, strict=True):
         for setting, place in places.items():
             found = topk.group(records, setting, name)
@@ -141,13 +137,12 @@ def _draw_top_k(figure: Any, records: Sequence[Record]) -> None:
                     if what.count:
                         bars = [[what.value - what.low], [what.high - what.value]]
                         at = place + 0.18 * (shift - 1.5)
-                        label = method if place == 0 else None
-                        axes.errorbar(at, what.value, bars, fmt=marker, color=colour, markersize=5, label=label)
+                        shown[method] = axes.errorbar(at, what.value, bars, fmt=marker, color=colour, markersize=5)
         left.set(ylabel="l2, median" if topk.norm_of(name) == "l2" else "norm reported, median", yscale="log")
         left.set_title(f"{name}: change", fontsize=10)
         right.set(ylabel="drop of AP, mean")
         right.set_title(f"{name}: drop of AP@k", fontsize=10)
-    grid[0, 0].legend(frameon=False, fontsize=8)
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=len(_TOP_K), frameon=False)
     for axes in grid[-1]:
         axes.set_xticks(list(places.values()), [name.replace(" ", "\n") for name in places], fontsize=8)
 

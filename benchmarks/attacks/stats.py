@@ -13,6 +13,8 @@ Image = tuple[int, int]
 Sizes = Mapping[Image, float]
 
 _RESAMPLES, _CONFIDENCE, _SEED = 2000, 0.95, 0
+MOVED = 1e-3
+"""Released code that reports a smaller norm did not move: squeezing the contrast alone reached the goal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,14 @@ def smallest(records: Iterable[Record], field: str = "l2") -> dict[Image, float]
 
     Args:
         records: Of one attack towards one goal, such as one record a radius.
-        field: "l2", or a norm that released code reports in its place.
+        field: "l2", or a norm that released code reports in its place; images that did not move are then left out.
     """
     best: dict[Image, float] = {}
+    least = 0.0 if field == "l2" else MOVED
     for record in records:
         for place, (mark, size) in enumerate(zip(record["success"], record[field], strict=True)):
             image = (record["seed"], place)
-            if mark == "1" and size is not None:
+            if mark == "1" and size is not None and size >= least:
                 best[image] = min(size, best.get(image, np.inf))
     return best
 

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 import attacks
 from attacks.methods import Variant
-from benchmarks.attacks import __main__ as command
-from benchmarks.attacks import measure, plots, records, report, stats, threshold_tables, topk_tables
-from benchmarks.attacks.ablation import PARTS
-from benchmarks.attacks.cells import ABLATION, ABLATIONS, FULL, NS, QUICK, TOP_K, Cell, all_cells, key
-from benchmarks.attacks.victims import CANVASES, Places, Subject, Training, architecture, scene
+from benchmarks.attack_study import __main__ as command
+from benchmarks.attack_study import measure, plots, records, report, stats, threshold_tables, topk_tables
+from benchmarks.attack_study.ablation import PARTS
+from benchmarks.attack_study.cells import ABLATION, ABLATIONS, FULL, NS, QUICK, TOP_K, Cell, all_cells, key
+from benchmarks.attack_study.victims import CANVASES, Places, Subject, Training, architecture, scene
 from nets.architectures import build
 from verifier.errors import InputError
 

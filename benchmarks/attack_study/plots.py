@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from attacks import expected_labels
-from benchmarks.attacks import threshold_tables as threshold
-from benchmarks.attacks import topk_tables as topk
-from benchmarks.attacks.cells import ABLATIONS, NS, TOP_K
-from benchmarks.attacks.records import measured
-from benchmarks.attacks.stats import Record, at_equal_success, attacked, estimate, smallest, values
+from benchmarks.attack_study import threshold_tables as threshold
+from benchmarks.attack_study import topk_tables as topk
+from benchmarks.attack_study.cells import ABLATIONS, NS, TOP_K
+from benchmarks.attack_study.records import measured
+from benchmarks.attack_study.stats import Record, at_equal_success, attacked, estimate, smallest, values
 from nets.architectures import CLASSES
 
 _BLACK, _ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _RED, _PURPLE, _GREY = (

@@ -2,10 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.attacks.cells import COMPETITORS, TOP_K
-from benchmarks.attacks.records import measured
-from benchmarks.attacks.stats import MOVED, Record, at_equal_success, attacked, estimate, rate, ratios, smallest, values
-from benchmarks.attacks.threshold_tables import marks
+from benchmarks.attack_study.cells import COMPETITORS, TOP_K
+from benchmarks.attack_study.records import measured
+from benchmarks.attack_study.stats import (
+    MOVED,
+    Record,
+    at_equal_success,
+    attacked,
+    estimate,
+    rate,
+    ratios,
+    smallest,
+    values,
+)
+from benchmarks.attack_study.threshold_tables import marks
 from benchmarks.topk.tables import table
 
 GROUPS = {

@@ -2,12 +2,12 @@
 
 Run from the repository's root:
 
-    python -m benchmarks.attacks run --quick                  # a smoke test of two minutes; its numbers mean nothing
-    python -m benchmarks.attacks run                          # trains nine networks, then about 830 cells
-    python -m benchmarks.attacks run --only "top-k/*"         # some of them
-    python -m benchmarks.attacks report                       # the tables
-    python -m benchmarks.attacks report --write docs/attack-study.md
-    python -m benchmarks.attacks plot --out docs/pictures
+    python -m benchmarks.attack_study run --quick                  # a smoke test of two minutes; its numbers mean nothing
+    python -m benchmarks.attack_study run                          # trains nine networks, then about 830 cells
+    python -m benchmarks.attack_study run --only "top-k/*"         # some of them
+    python -m benchmarks.attack_study report                       # the tables
+    python -m benchmarks.attack_study report --write docs/attack-study.md
+    python -m benchmarks.attack_study plot --out docs/pictures
 
 Each cell is one attack towards one goal on one network; its record is one line of `out/attack-study.jsonl`, appended when the cell
 ends. What the file holds is not measured again, so a run can be interrupted and resumed; for another version of the code, take
@@ -22,9 +22,9 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.attacks import measure, plots, records, report
-from benchmarks.attacks.cells import FULL, QUICK, Cell, Scale, all_cells
-from benchmarks.attacks.victims import Places, Training
+from benchmarks.attack_study import measure, plots, records, report
+from benchmarks.attack_study.cells import FULL, QUICK, Cell, Scale, all_cells
+from benchmarks.attack_study.victims import Places, Training
 from benchmarks.topk import workers
 from benchmarks.topk.machine import describe
 from benchmarks.topk.results import appending

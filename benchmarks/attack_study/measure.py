@@ -26,9 +26,9 @@ from attacks.metrics import (
 )
 from attacks.problem import Problem
 from attacks.victim import prepare as prepare_victim
-from benchmarks.attacks import ablation
-from benchmarks.attacks.cells import ABLATION, QUALITIES, Cell
-from benchmarks.attacks.victims import Places, Scene, Subject, Training, load_subject, quality, scene, train
+from benchmarks.attack_study import ablation
+from benchmarks.attack_study.cells import ABLATION, QUALITIES, Cell
+from benchmarks.attack_study.victims import Places, Scene, Subject, Training, load_subject, quality, scene, train
 from benchmarks.topk.machine import code_version
 from verifier.deadline import Deadline
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attacks import make_goal
 from attacks.goals import Goal, GoalOptions
-from benchmarks.attacks.cells import Cell
+from benchmarks.attack_study.cells import Cell
 from nets.architectures import CLASSES, Architecture, build
 from nets.composer import DOUBLE_MNIST, TRIPLE_MNIST, Canvas, compose
 from nets.losses import set_margins
@@ -149,7 +149,7 @@ def load_subject(training: Training) -> Subject:
         InputError: The network is not trained yet.
     """
     if not training.path.exists():
-        raise InputError(f"{training.path}: not there; train it first (python -m benchmarks.attacks run does)")
+        raise InputError(f"{training.path}: not there; train it first (python -m benchmarks.attack_study run does)")
     network = build(architecture(training.canvas), torch.Generator())
     network.load_state_dict(torch.load(training.path, weights_only=True))
     network.requires_grad_(False).eval()

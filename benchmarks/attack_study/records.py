@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attacks import cells
+from benchmarks.attack_study import cells
 
 Record = dict[str, Any]
 _NETWORK = ("network", "seed", "steps")

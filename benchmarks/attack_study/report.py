@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.attacks import threshold_tables, topk_tables
-from benchmarks.attacks.cells import Scale, all_cells, key
-from benchmarks.attacks.stats import Record
+from benchmarks.attack_study import threshold_tables, topk_tables
+from benchmarks.attack_study.cells import Scale, all_cells, key
+from benchmarks.attack_study.stats import Record
 from benchmarks.topk.machine import in_words as machine_in_words
 from benchmarks.topk.tables import table
 from verifier.errors import InputError

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from attacks import expected_labels
-from benchmarks.attacks.cells import ABLATION, ABLATIONS, BALLS, NS, ONE_STEP, QUALITIES, SONG_GOALS
-from benchmarks.attacks.records import measured
-from benchmarks.attacks.stats import Record, at_equal_success, attacked, estimate, rate, smallest, values
+from benchmarks.attack_study.cells import ABLATION, ABLATIONS, BALLS, NS, ONE_STEP, QUALITIES, SONG_GOALS
+from benchmarks.attack_study.records import measured
+from benchmarks.attack_study.stats import Record, at_equal_success, attacked, estimate, rate, smallest, values
 from benchmarks.topk.tables import table
 from nets.architectures import CLASSES
 

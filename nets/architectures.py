@@ -1,6 +1,6 @@
-"""The networks of the Double-MNIST studies, and a larger one, by name.
+"""The networks of the Double-MNIST studies, a larger one, and one for single digits, by name.
 
-Every network maps `image` (batch, 1, 64, 64) to raw `scores` (batch, 10); no softmax, no sigmoid.
+Every network maps `image` (batch, 1, height, width) of its canvas to raw `scores` (batch, 10); no softmax, no sigmoid.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from nets.composer import DOUBLE_MNIST, Canvas
+from nets.composer import DOUBLE_MNIST, SINGLE_MNIST, Canvas
 from verifier.errors import InputError
 
 CLASSES: Final = 10
@@ -88,6 +88,19 @@ def _wide150k() -> nn.Sequential:
     )
 
 
+def _digit28() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(1568, 100),
+        nn.ReLU(),
+        nn.Linear(100, CLASSES),
+    )
+
+
 ARCHITECTURES: Final = {
     architecture.name: architecture
     for architecture in (
@@ -115,6 +128,13 @@ ARCHITECTURES: Final = {
             "fc(1024-100) relu fc(100-10)",
             144_838,
             _wide150k,
+        ),
+        Architecture(
+            "digit28",
+            "conv(1-16,4x4,s2,p1) relu conv(16-32,4x4,s2,p1) relu fc(1568-100) relu fc(100-10)",
+            166_406,
+            _digit28,
+            SINGLE_MNIST,
         ),
     )
 }

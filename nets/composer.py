@@ -43,6 +43,7 @@ class Canvas:
         return self.width // self.digits
 
 
+SINGLE_MNIST: Final = Canvas(28, 28, 1)
 DOUBLE_MNIST: Final = Canvas(64, 64, 2)
 TRIPLE_MNIST: Final = Canvas(84, 84, 3)
 

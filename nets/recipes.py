@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Literal, assert_never, get_args
 
 from nets.architectures import architecture
 from nets.augmentation import Augmentation, Rectangles
+from nets.label_graph import LabelGraph
 from nets.losses import ProjectedGradient
-from nets.options import AdversarialTraining, Defence, Schedule, TrainingOptions
+from nets.options import AdversarialTraining, CertifiedTraining, Defence, Schedule, TaskTraining, TrainingOptions
 from verifier.errors import InputError
 
-DefenceName = Literal["none", "l0", "linf"]
+DefenceName = Literal["none", "l0", "linf", "ibp", "crown-ibp", "sabr"]
 DEFENCES: Final[tuple[DefenceName, ...]] = get_args(DefenceName)
 
 # Mild enough that no digit turns into another; it helps the networks that can overfit 10,000 digits.
 _MILD: Final = Augmentation(rotation_degrees=10.0, scale=0.1, shear=0.1)
 _OFF: Final = Augmentation()
+_LOSS: Final = "ranking"
 
 _PLAIN: Final[dict[str, Schedule]] = {
     "cnn4k": Schedule(20_000, learning_rate=2e-2, weight_decay=1e-3),
     "strided2": Schedule(12_000, learning_rate=2e-2, weight_decay=0.1),
     "strided3": Schedule(12_000, learning_rate=2e-2, weight_decay=0.1),
     "wide150k": Schedule(7_000, learning_rate=6e-3, weight_decay=0.2),
+    "digit28": Schedule(4_000, learning_rate=5e-3, weight_decay=0.1),
 }
 _RECTANGLE_RUNS: Final[dict[str, Schedule]] = {
     "cnn4k": Schedule(10_000, 128, learning_rate=2e-2, weight_decay=1e-2),
     "strided2": Schedule(5_000, 128, learning_rate=2e-2, weight_decay=0.1),
     "strided3": Schedule(5_000, 128, learning_rate=2e-2, weight_decay=0.1),
     "wide150k": Schedule(5_000, 128, learning_rate=6e-3, weight_decay=0.2),
+    "digit28": Schedule(4_000, 128, learning_rate=5e-3, weight_decay=0.1),
 }
 # A step against PGD costs about three times a plain one, hence fewer images.
 _ADVERSARIAL_RUNS: Final[dict[str, Schedule]] = {
@@ -35,18 +41,28 @@ _ADVERSARIAL_RUNS: Final[dict[str, Schedule]] = {
     "strided2": Schedule(5_000, 128, learning_rate=2e-2, weight_decay=0.1),
     "strided3": Schedule(5_000, 128, learning_rate=2e-2, weight_decay=0.1),
     "wide150k": Schedule(5_000, 128, learning_rate=6e-3, weight_decay=0.2),
+    "digit28": Schedule(4_000, 128, learning_rate=5e-3, weight_decay=0.1),
+}
+# Certified training shrinks weights by itself. These runs and those of digit28 were not tuned.
+_CERTIFIED_RUNS: Final[dict[str, Schedule]] = {
+    name: Schedule(5_000, 128, learning_rate=2e-3, weight_decay=1e-4) for name in _PLAIN
 }
 _SCHEDULES: Final[dict[DefenceName, dict[str, Schedule]]] = {
     "none": _PLAIN,
     "l0": _RECTANGLE_RUNS,
     "linf": _ADVERSARIAL_RUNS,
+    "ibp": _CERTIFIED_RUNS,
+    "crown-ibp": _CERTIFIED_RUNS,
+    "sabr": _CERTIFIED_RUNS,
 }
 # cnn4k has too few weights to overfit; changed digits only take capacity from it.
 _AUGMENTATIONS: Final[dict[str, Augmentation]] = {"cnn4k": _OFF}
+# What names stand for on the command line: the head of the network.
+HEADS: Final[dict[str, LabelGraph | None]] = {"linear": None, "ml-gcn": LabelGraph()}
 _RECTANGLES: Final = Rectangles(most=4, longest_side=10)
-_RADII: Final[dict[str, float]] = {"cnn4k": 0.02, "strided2": 0.03, "strided3": 0.03, "wide150k": 0.03}
+_RADII: Final[dict[str, float]] = {"cnn4k": 0.02, "strided2": 0.03, "strided3": 0.03, "wide150k": 0.03, "digit28": 0.1}
 # Wide enough for the epsilons that undefended networks are verified at. PGD training pushes units off 0 by itself.
-_CLEARANCES: Final[dict[DefenceName, float]] = {"none": 0.03, "l0": 0.03, "linf": 0.0}
+_CLEARANCES: Final[dict[DefenceName, float]] = {"none": 0.03, "l0": 0.03}
 
 
 def defence_name(text: str) -> DefenceName:
@@ -70,9 +86,10 @@ def recipe(name: str, defence: DefenceName) -> TrainingOptions:
     name = architecture(name).name
     return TrainingOptions(
         _SCHEDULES[defence][name],
+        loss=_LOSS,
         augmentation=_AUGMENTATIONS.get(name, _MILD),
         defence=_defence(name, defence),
-        clearance=_CLEARANCES[defence],
+        clearance=_CLEARANCES.get(defence, 0.0),
     )
 
 
@@ -84,11 +101,60 @@ def _defence(name: str, defence: DefenceName) -> Defence:
             return _RECTANGLES
         case "linf":
             return AdversarialTraining(ProjectedGradient(_RADII[name], steps=2, relative_step=0.75))
+        case "ibp":
+            return CertifiedTraining(_search(name), crown_share=0.0, clean_weight=0.5)
+        case "crown-ibp":
+            return CertifiedTraining(_search(name), crown_share=1.0)
+        case "sabr":
+            return CertifiedTraining(_search(name), crown_share=0.0, box_share=0.4)
     assert_never(defence)
 
 
+def _search(name: str) -> ProjectedGradient:
+    return ProjectedGradient(_RADII[name], steps=4, relative_step=0.5)
+
+
+def with_pieces(
+    options: TrainingOptions,
+    *,
+    loss: str | None = None,
+    head: str = "linear",
+    tasks: Sequence[str] = (),
+    perturbation: str = "MP",
+) -> TrainingOptions:
+    """The options with other pieces, by name; without any, the options themselves.
+
+    Args:
+        options: A recipe.
+        loss: A key of `nets.losses.LOSSES`; None keeps the recipe's.
+        head: A key of `HEADS`.
+        tasks: Auxiliary tasks, keys of `nets.tasks.TASKS`.
+        perturbation: STA, MTA or MP; it counts with tasks under the L-infinity defence.
+
+    Raises:
+        InputError: a name is unknown, or pieces do not go together; the message lists what there is.
+    """
+    if head not in HEADS:
+        raise InputError(f"head {head!r}: unknown; wanted one of {', '.join(HEADS)}")
+    chosen = TaskTraining(tuple(tasks), perturbation) if tasks else None
+    return replace(options, loss=loss or options.loss, graph=HEADS[head], tasks=chosen)
+
+
+def run_name(name: str, defence: str, options: TrainingOptions) -> str:
+    """`<architecture>-<defence>`, and what differs from a recipe's pieces: the name of a run's files."""
+    parts = [name, defence]
+    if options.loss != _LOSS:
+        parts.append(options.loss)
+    if options.graph is not None:
+        parts.append("ml-gcn")
+    if options.tasks is not None:
+        parts += [*options.tasks.auxiliaries, options.tasks.perturbation.lower()]
+    return "-".join(parts)
+
+
+_STUDIED: Final[tuple[DefenceName, ...]] = ("none", "l0", "linf")
 SHIPPED: Final[dict[str, tuple[str, DefenceName]]] = {
     f"{name}-{defence}": (name, defence)
-    for name, defences in (("cnn4k", DEFENCES), ("strided3", DEFENCES), ("wide150k", ("none",)))
+    for name, defences in (("cnn4k", _STUDIED), ("strided3", _STUDIED), ("wide150k", ("none",)))
     for defence in defences
 }

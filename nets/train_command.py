@@ -20,7 +20,7 @@ from nets.losses import ProjectedGradient
 from nets.measure import attacked_accuracy, exact_set_accuracy
 from nets.mnist import Split, load_digits
 from nets.options import TrainingOptions
-from nets.recipes import DefenceName, recipe
+from nets.recipes import DefenceName, recipe, run_name
 from nets.training import Progress, train_network
 
 RECORD_FORMAT: Final = 1
@@ -36,10 +36,10 @@ class TrainedNetwork:
     """What `train` wrote.
 
     Attributes:
-        name: `<architecture>-<defence>`.
+        name: `<architecture>-<defence>`, and the pieces that differ from the recipe's.
         onnx_path: the network.
         record_path: the record, JSON.
-        clean_accuracy: exact top-2 set accuracy on 2,000 images of test digits.
+        clean_accuracy: exact set accuracy on 2,000 images of test digits.
         attacked_accuracy: the same under PGD at epsilon 0.02.
     """
 
@@ -59,7 +59,7 @@ def train(
     options: TrainingOptions | None = None,
     progress: Progress | None = None,
 ) -> TrainedNetwork:
-    """Train, measure and write `<architecture>-<defence>.onnx` and `.json` into `out_dir`.
+    """Train, measure and write the network (`.onnx`) and its record (`.json`) into `out_dir`, named as `run_name` says.
 
     Without `options` the recipe of that architecture and defence is used; with them, `options.defence` is what
     happens and `defence` only names the files. MNIST is read from `mnist_dir`, or downloaded when that is None.
@@ -77,7 +77,7 @@ def train(
     clean = exact_set_accuracy(network, images)
     source = torch.Generator().manual_seed(_ATTACK_SEED)
     attacked = attacked_accuracy(network, images, MEASURED_ATTACK, source)
-    name = f"{architecture}-{defence}"
+    name = run_name(architecture, defence, options)
     onnx_path, record_path = out_dir / f"{name}.onnx", out_dir / f"{name}.json"
     sha256 = export_onnx(network, onnx_path, chosen.canvas)
     record = {

@@ -72,18 +72,21 @@ def _outline(entry: Mapping[str, Any], height: int, width: int) -> Outline:
     segmentation = entry.get("segmentation")
     try:
         if isinstance(segmentation, dict):
-            counts = segmentation["counts"]
-            lengths = run_lengths(counts) if isinstance(counts, str) else tuple(int(count) for count in counts)
-            size = tuple(int(side) for side in segmentation["size"])
-            if size != (height, width):
-                raise InputError(f"run lengths for an image of {size}; wanted its size ({height}, {width})")
-            return RunLengthOutline(height, width, lengths)
+            return _run_lengths(segmentation, height, width)
         if segmentation:
             return PolygonOutline(height, width, tuple(_polygon(part) for part in segmentation))
         left, top, box_width, box_height = (float(side) for side in entry["bbox"])
         return BoxOutline(height, width, left, top, left + box_width, top + box_height)
     except InputError as error:
         raise InputError(f"annotation {entry.get('id')}: {error}") from error
+
+
+def _run_lengths(segmentation: Mapping[str, Any], height: int, width: int) -> RunLengthOutline:
+    counts, size = segmentation["counts"], tuple(int(side) for side in segmentation["size"])
+    if size != (height, width):
+        raise InputError(f"run lengths for an image of {size}; wanted its size ({height}, {width})")
+    lengths = run_lengths(counts) if isinstance(counts, str) else tuple(int(count) for count in counts)
+    return RunLengthOutline(height, width, lengths)
 
 
 def _polygon(numbers: list[Any]) -> tuple[tuple[float, float], ...]:

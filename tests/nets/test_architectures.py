@@ -9,8 +9,8 @@ from torch import nn
 from nets.architectures import ARCHITECTURES, architecture, build
 from verifier.errors import InputError
 
-PUBLISHED_PARAMETERS = {"cnn4k": 3_818, "strided2": 13_626, "strided3": 15_554, "wide150k": 144_838}
-RELUS = {"cnn4k": 12_288, "strided2": 4_608, "strided3": 9_728, "wide150k": 7_268}
+PUBLISHED_PARAMETERS = {"cnn4k": 3_818, "strided2": 13_626, "strided3": 15_554, "wide150k": 144_838, "digit28": 166_406}
+RELUS = {"cnn4k": 12_288, "strided2": 4_608, "strided3": 9_728, "wide150k": 7_268, "digit28": 4_804}
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -30,9 +30,10 @@ def test_scores_for_any_batch_and_the_documented_number_of_relus(name: str) -> N
     for layer in network:
         if isinstance(layer, nn.ReLU):
             layer.register_forward_hook(lambda _module, _inputs, output: relus.append(output[0].numel()))
-    assert network(torch.zeros(1, 1, 64, 64)).shape == (1, 10)
+    size = (architecture(name).canvas.height, architecture(name).canvas.width)
+    assert network(torch.zeros(1, 1, *size)).shape == (1, 10)
     assert sum(relus) == RELUS[name]
-    assert network(torch.zeros(3, 1, 64, 64)).shape == (3, 10)
+    assert network(torch.zeros(3, 1, *size)).shape == (3, 10)
 
 
 def test_one_seed_one_network_without_touching_the_global_generator() -> None:

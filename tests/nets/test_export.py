@@ -24,14 +24,14 @@ def network(name: str) -> nn.Sequential:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_onnx_runtime_answers_as_torch_does_for_any_batch(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "sub" / "network.onnx"
-    sha256 = export_onnx(network(name), path)
+    path, canvas = tmp_path / "sub" / "network.onnx", architecture(name).canvas
+    sha256 = export_onnx(network(name), path, canvas)
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    assert session.get_inputs()[0].shape == ["batch", 1, 64, 64]
+    assert session.get_inputs()[0].shape == ["batch", 1, canvas.height, canvas.width]
     assert session.get_outputs()[0].shape == ["batch", 10]
     for batch in (1, 7):
-        images = np.random.default_rng(batch).random((batch, 1, 64, 64), dtype=np.float32)
+        images = np.random.default_rng(batch).random((batch, 1, canvas.height, canvas.width), dtype=np.float32)
         (scores,) = session.run(["scores"], {"image": images})
         np.testing.assert_allclose(scores, network(name)(torch.from_numpy(images)).numpy(), rtol=1e-4, atol=1e-4)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,17 @@ from typer.testing import CliRunner
 
 import nets.train_all
 import nets.train_command
+from nets.architectures import ARCHITECTURES
 from nets.composer import DOUBLE_MNIST, compose
 from nets.files import write_bytes
 from nets.manifest import write_manifest
 from nets.mnist import Split, load_digits
 from nets.options import AdversarialTraining, Schedule, TrainingOptions
-from nets.recipes import DEFENCES, SHIPPED, defence_name, recipe
+from nets.recipes import DEFENCES, HEADS, SHIPPED, defence_name, recipe, run_name, with_pieces
 from nets.train_command import describe, train
 from verifier.errors import InputError
+from verifier.evaluation import evaluate
+from verifier.onnx_import import load_network
 
 TINY = TrainingOptions(Schedule(2, batch_size=4))
 
@@ -78,23 +81,65 @@ def test_bad_input_leaves_no_files(mnist_dir: Path, tmp_path: Path) -> None:
 
 
 def test_every_recipe_describes_its_defence() -> None:
-    for architecture, defence in SHIPPED.values():
+    for architecture, defence in [
+        *SHIPPED.values(),
+        ("strided2", "crown-ibp"),
+        ("digit28", "sabr"),
+        ("strided3", "ibp"),
+    ]:
         described = describe(recipe(architecture, defence))
         json.dumps(described)
         kinds = {"none": None, "l0": "Rectangles", "linf": "AdversarialTraining"}
-        assert (described["defence"] or {}).get("kind") == kinds[defence]
+        assert (described["defence"] or {}).get("kind") == kinds.get(defence, "CertifiedTraining")
     adversarial = recipe("cnn4k", "linf").defence
     assert isinstance(adversarial, AdversarialTraining)
     assert describe(recipe("cnn4k", "linf"))["defence"]["attack"] == asdict(adversarial.attack)
 
 
 def test_the_shipped_networks_are_the_promised_ones() -> None:
-    wanted = {f"{name}-{defence}" for name in ("cnn4k", "strided3") for defence in DEFENCES}
+    wanted = {f"{name}-{defence}" for name in ("cnn4k", "strided3") for defence in ("none", "l0", "linf")}
     assert set(SHIPPED) == wanted | {"wide150k-none"}
 
 
+def test_pieces_by_name_become_a_run_whose_record_names_them(mnist_dir: Path, tmp_path: Path) -> None:
+    options = replace(
+        with_pieces(
+            recipe("digit28", "linf"), loss="softmax", head="ml-gcn", tasks=("odd", "prime"), perturbation="MTA"
+        ),
+        schedule=Schedule(3, batch_size=4),
+    )
+    trained = train("digit28", "linf", 1, mnist_dir, tmp_path, options)
+    assert trained.name == "digit28-linf-softmax-ml-gcn-odd-prime-mta"
+    described = json.loads(trained.record_path.read_text())["options"]
+    assert (described["loss"], described["graph"]["hidden"]) == ("softmax", 32)
+    assert described["tasks"] == {"auxiliaries": ["odd", "prime"], "perturbation": "MTA"}
+    typed = load_network(trained.onnx_path)
+    assert typed.input_shape == (1, 28, 28)
+    assert len(evaluate(typed, np.zeros((1, 1, 28, 28)))[0]) == 10
+
+
+@pytest.mark.parametrize("defence", DEFENCES)
+def test_every_architecture_has_a_recipe_for_every_defence(defence: str) -> None:
+    for name in ARCHITECTURES:
+        options = recipe(name, defence)
+        assert with_pieces(options) == options
+        assert run_name(name, defence, options) == f"{name}-{defence}"
+        for head in HEADS:
+            json.dumps(describe(with_pieces(options, head=head)))
+
+
+def test_unknown_pieces_are_refused() -> None:
+    options = recipe("strided2", "none")
+    with pytest.raises(InputError, match="head 'gcn': unknown; wanted one of linear, ml-gcn"):
+        with_pieces(options, head="gcn")
+    with pytest.raises(InputError, match="loss 'hinge': unknown"):
+        with_pieces(options, loss="hinge")
+    with pytest.raises(InputError, match="wanted different ones of odd, prime"):
+        with_pieces(options, tasks=("even",))
+
+
 def test_an_unknown_defence_is_refused() -> None:
-    with pytest.raises(InputError, match="defence 'l2': unknown; wanted one of none, l0, linf"):
+    with pytest.raises(InputError, match="defence 'l2': unknown; wanted one of none, l0, linf, ibp, crown-ibp, sabr"):
         defence_name("l2")
 
 

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from attacks.ball import norms
 from attacks.domains import Domain
 from attacks.engine import Model
 from attacks.goals import Goal
@@ -30,9 +29,9 @@ class ReleasedProgramme:
     probability of what is asked. Labels whose probability is clamped are dropped. The threshold starts at 1/2 and is lowered
     by 0.05, at last to 0.1, whenever the first flipped label does not improve or is below 0.6; that tightens constraints on
     labels to be turned off and loosens those on labels to be turned on. Where the programme has no answer the row stays. An
-    image that matches fewer constraints than the best one, or as many with a larger change, sets both back to the clean
-    image. The released code shares the threshold among the images of a batch; here each row has its own, which is the same
-    for one image at a time.
+    image that matches fewer constraints than the best one sets both back to the clean image. The released code shares the
+    threshold among the images of a batch; here each row has its own, which is the same for one image at a time. It prefers,
+    among images that match as many, the one with the smaller change; here the last one is returned.
     """
 
     model: Model
@@ -82,10 +81,8 @@ class _ReleasedStepper:
         return torch.where(per_row(is_worse, points), rule.clean, proposed)
 
     def _worth(self, points: Rows) -> Float[Tensor, " rows"]:
-        """Constraints that hold, then closeness."""
-        scores = self._rule.model(points)
-        change = norms((points - self._rule.clean).double(), "l2")
-        return self._rule.goal.met(scores) + 1.0 / (1.0 + change)
+        """How many constraints hold."""
+        return self._rule.goal.met(self._rule.model(points)).double()
 
     def _flipped(self, points: Rows) -> Float[Tensor, " rows"]:
         """The probability of the first label to be flipped."""

@@ -136,8 +136,9 @@ def with_pieces(
     """
     if head not in HEADS:
         raise InputError(f"head {head!r}: unknown; wanted one of {', '.join(HEADS)}")
-    chosen = TaskTraining(tuple(tasks), perturbation) if tasks else None
-    return replace(options, loss=loss or options.loss, graph=HEADS[head], tasks=chosen)
+    # Made without tasks too, so that an unknown perturbation is refused rather than ignored.
+    chosen = TaskTraining(tuple(tasks), perturbation)
+    return replace(options, loss=loss or options.loss, graph=HEADS[head], tasks=chosen if tasks else None)
 
 
 def run_name(name: str, defence: str, options: TrainingOptions) -> str:

@@ -134,6 +134,8 @@ def test_unknown_pieces_are_refused() -> None:
         with_pieces(options, head="gcn")
     with pytest.raises(InputError, match="loss 'hinge': unknown"):
         with_pieces(options, loss="hinge")
+    with pytest.raises(InputError, match="perturbation 'SGD': unknown; wanted one of STA, MTA, MP"):
+        with_pieces(options, perturbation="SGD")
     with pytest.raises(InputError, match="wanted different ones of odd, prime"):
         with_pieces(options, tasks=("even",))
 

@@ -20,12 +20,18 @@ from tiny_convolutions import exact, tiny_query
 from nets import shipped
 from verifier.certify import certify
 from verifier.check.certificates import CheckReport, check_certificate, is_about
+from verifier.check.margins import margin_lower_bound
 from verifier.evaluation import evaluate
 from verifier.onnx_import import load_network
-from verifier.proof.records import Leaf, Refutation, TreeLemma
+from verifier.proof.reader import CertificateReader
+from verifier.proof.records import Counterexample, Leaf, Refutation, Statement, TreeLemma
+from verifier.proof.writer import write_counterexample
 from verifier.property import Property, stays_in_top_k
 from verifier.query import Query
 from verifier.region import Box
+from verifier.runtime import run
+from verifier.verdict import Vulnerable
+from verifier.verify import verify
 
 TIMES = int(os.environ.get("AUREOLE_MUTANTS", "1"))
 TINY = (3, 4, 5, 6, 7)
@@ -170,3 +176,39 @@ def test_every_item_is_needed_or_the_proof_stands_without_it(example: int) -> No
         assert report.accepted or report.reason
         if isinstance(item, Refutation):
             assert not report.accepted
+
+
+@cache
+def violated(seed: int) -> tuple[Query, bytes]:
+    """A counterexample, found by `verify` on the same networks."""
+    asked, _ = tiny(seed)
+    goal = asked.property
+    query = Query(
+        asked.network, asked.region, Property(goal.name, goal.coefficients, goal.offsets + 3 * ROOM, goal.count)
+    )
+    verdict = verify(query).verdict
+    assert isinstance(verdict, Vulnerable)
+    target = io.BytesIO()
+    about = Statement(query.network.sha256, query.region, query.property, "tests")
+    write_counterexample(target, Counterexample(about, verdict.counterexample.image))
+    return query, target.getvalue()
+
+
+@settings(max_examples=120 * TIMES)
+@given(SEEDS, st.sampled_from(TINY), st.sampled_from([other_bytes, damaged]))
+def test_mutants_of_counterexamples(seed: int, example: int, change) -> None:
+    """An accepted one violates its own statement: exactly, and in ONNX Runtime."""
+    query, data = violated(example)
+    assert check_certificate(data, query.network).is_proof is False
+    mutant = change(data, np.random.default_rng(seed))
+    report = check_certificate(mutant, query.network)
+    if not report.accepted:
+        assert report.reason
+        return
+    about = report.statement
+    assert about is not None
+    assert report.is_proof is False
+    image = CertificateReader(io.BytesIO(mutant), len(mutant)).image()
+    assert about.box.contains(image)
+    assert margin_lower_bound(query.network, about.property, image.astype(np.float64)) > 0
+    assert about.property.margin(run(query.network, image[None])[0].astype(np.float64)) > 0

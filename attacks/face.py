@@ -1,22 +1,22 @@
 """`attacks.run`: any attack of the literature, towards any goal, on one of our networks or a torch module."""
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from attacks.ball import NORMS, Ball, Norm, norms
+from attacks.ball import NORMS, Norm
 from attacks.goals import Goal, GoalOptions, Rule
+from attacks.inputs import as_images, as_labels, radius_of, row_key, row_seed
+from attacks.judge import judge
 from attacks.methods import METHODS, Method, Variant
 from attacks.problem import Outcome, Problem
 from attacks.results import AttackResult
 from attacks.scenarios import GOALS, make_goal
-from attacks.victim import Victim, prepare
+from attacks.victim import prepare
 from verifier.deadline import Deadline
 from verifier.errors import InputError
 from verifier.network import Network
@@ -90,7 +90,7 @@ def run(
         raise InputError(
             f"labels: got {truth.shape[1]} columns, wanted {clean_scores.shape[1]}, one for each of the network's labels"
         )
-    keys = [_key(image, row) for image, row in zip(flat, truth, strict=True)]
+    keys = [row_key(image, row) for image, row in zip(flat, truth, strict=True)]
     aim = _goal(goal, truth, clean_scores, k, goal_options, keys, seed)
     if aim.rule is Rule.THRESHOLD and victim.is_softmax(clean_scores):
         raise InputError(
@@ -99,7 +99,7 @@ def run(
         )
     if not bool(aim.eligible.any()):
         raise InputError(f"goal {aim.name}: no eligible image among {len(clean)}; wanted: {aim.requirement}")
-    radius = _radius(attack, given_norm, eps, shape, len(flat))
+    radius = radius_of(attack, given_norm, eps, shape, len(flat))
     found = flat.clone()
     collected = _Collected(len(flat))
     chosen = aim.eligible.nonzero()[:, 0]
@@ -110,7 +110,7 @@ def run(
             goal=aim.at(rows).to(victim.device),
             ball=ball,
             eps=scale,
-            generators=tuple(torch.Generator().manual_seed(_row_seed(seed, keys[row])) for row in rows.tolist()),
+            generators=tuple(torch.Generator().manual_seed(row_seed(seed, keys[row])) for row in rows.tolist()),
             deadline=deadline if deadline is not None else Deadline(),
             shape=shape,
             network=victim.network,
@@ -139,39 +139,6 @@ def run(
     )
 
 
-def judge(
-    victim: Victim,
-    goal: Goal,
-    clean: Float[Tensor, "rows pixels"],
-    images: Float[Tensor, "rows pixels"],
-    clean_scores: Float[Tensor, "rows labels"],
-    batch: int,
-) -> AttackResult:
-    """Measures flat float32 images, wherever they come from: success by float64 scores, norms by exact differences."""
-    scores = victim.scores(images, batch)
-    deltas = images.double() - clean.double()
-    size = {norm: norms(deltas, norm) for norm in NORMS}
-    rows = len(images)
-    return AttackResult(
-        method="",
-        variant="",
-        goal=goal,
-        images=images,
-        clean=clean,
-        success=goal.satisfied(scores) & goal.eligible,
-        already_met=goal.satisfied(clean_scores),
-        met=goal.met(scores),
-        margin=goal.margin(scores),
-        scores=scores,
-        clean_scores=clean_scores,
-        l1=size["l1"],
-        l2=size["l2"],
-        linf=size["linf"],
-        iterations=torch.zeros(rows, dtype=torch.int64),
-        history=torch.zeros((0, rows)),
-    )
-
-
 class _Collected:
     """Outcomes of some rows at a time, put together."""
 
@@ -197,34 +164,6 @@ class _Collected:
         for rows, part in self._parts:
             whole[: len(part), rows] = part
         return whole
-
-
-def as_images(images: Tensor | np.ndarray) -> Float[Tensor, "rows ..."]:
-    """The images in float32 on the CPU.
-
-    Raises:
-        InputError: Not an array of images in [0, 1].
-    """
-    given = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images).detach().cpu()
-    if given.ndim < 2 or len(given) == 0 or not given.is_floating_point():
-        raise InputError(f"images: got {given.dtype} of shape {tuple(given.shape)}, wanted floats of shape (rows, ...)")
-    if not bool(((given >= 0) & (given <= 1)).all()):
-        raise InputError("images: a pixel is outside [0, 1] or not a number; divide by 255 if they are bytes")
-    return given.float().clone()
-
-
-def as_labels(labels: Any, rows: int) -> Bool[Tensor, "rows labels"]:
-    """The labels as bool on the CPU.
-
-    Raises:
-        InputError: Not a matrix of 0 and 1 with one row for each image.
-    """
-    given = torch.as_tensor(np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels))
-    if given.ndim != 2 or len(given) != rows:
-        raise InputError(f"labels: got shape {tuple(given.shape)}, wanted ({rows}, labels), one row an image")
-    if not bool(((given == 0) | (given == 1)).all()):
-        raise InputError("labels: wanted only 0 and 1, one column a label")
-    return given.bool()
 
 
 def _method(name: str) -> Method:
@@ -264,64 +203,6 @@ def _goal(
         return goal.to("cpu")
     given = options if options is not None else GoalOptions()
     return make_goal(goal, labels, scores, given if k is None else replace(given, k=k), keys=keys, seed=seed)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Radius:
-    """The ball of every row.
-
-    Attributes:
-        norm: None for none.
-        largest: The largest radius of all.
-        by_row: (rows, 1) if rows differ, (1, pixels) if pixels do, else None.
-    """
-
-    norm: Norm | None
-    largest: float | None
-    by_row: Tensor | None
-
-    def around(self, images: Tensor, rows: Tensor) -> tuple[Ball, float | Tensor | None]:
-        """The balls of these images, which are these rows, and the radius to scale steps by."""
-        if self.by_row is None:
-            return Ball.around(images, self.norm, self.largest), self.largest
-        own = (self.by_row if len(self.by_row) == 1 else self.by_row[rows]).to(images.device)
-        is_number = own.shape[1] == 1
-        return Ball.around(images, self.norm, own.expand(len(images), -1)[:, 0] if is_number else own), own.to(
-            images.dtype
-        )
-
-
-def _radius(
-    attack: Method, norm: Norm | None, eps: float | Tensor | np.ndarray | None, shape: tuple[int, ...], rows: int
-) -> _Radius:
-    pixels = int(np.prod(shape))
-    if eps is None:
-        return _Radius(*attack.ball(norm, None, pixels), None)
-    given = torch.as_tensor(eps, dtype=torch.float64).cpu()
-    if given.numel() == 0 or not bool(((given >= 0) & given.isfinite()).all()):
-        raise InputError("eps: wanted finite numbers >= 0")
-    used, largest = attack.ball(norm, float(given.max()), pixels)
-    if given.ndim == 0:
-        return _Radius(used, largest, None)
-    if tuple(given.shape) == shape and used == "linf":
-        return _Radius(used, largest, given.reshape(1, -1))
-    if tuple(given.shape) == (rows, 1) and not attack.is_universal:
-        return _Radius(used, largest, given)
-    raise InputError(
-        f"eps: got an array of shape {tuple(given.shape)}, wanted a number, a column ({rows}, 1) with one radius for each "
-        f"image, or, with norm 'linf', the shape of an image {shape}"
-    )
-
-
-def _key(image: Tensor, labels: Tensor) -> int:
-    """A number that only equal images with equal labels share."""
-    digest = hashlib.blake2b(image.numpy().tobytes() + labels.numpy().tobytes(), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
-
-
-def _row_seed(seed: int, key: int) -> int:
-    digest = hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 __all__ = ["GOALS", "METHODS", "AttackResult", "GoalOptions", "as_images", "as_labels", "judge", "run"]

@@ -15,8 +15,8 @@ from verifier.errors import InputError
 
 Vector = Float[np.ndarray, " layers"]
 
-LARGEST_GAIN = 0.25
-"""The most a step of complete effort tries to gain, as a share of the size."""
+LARGEST_GAIN = {Effort.BOUNDS: 0.4, Effort.COMPLETE: 0.25}
+"""The most a step tries to gain, as a share of the size: bounds bend upwards, and the margin at weakest points is no bound."""
 
 LARGEST_STRETCH = 64.0
 """Where doubling ends when no attack succeeds."""
@@ -126,23 +126,22 @@ def ascend(ledger: Ledger, cutting_weights: Vector, effort: Effort, options: Cli
             slope, slope_at = ledger.slope(effort), ledger.robust
         if slope is None:
             return
-        candidate = _proposal(ledger, slope, trade_off, options)
-        if effort is Effort.COMPLETE:
-            candidate = shortened(ledger, candidate)
+        candidate = shortened(ledger, _proposal(ledger, slope, trade_off, options), LARGEST_GAIN[effort])
         _try_with_cuts(ledger, candidate, slope, cutting_weights, effort, options.cuts)
         verdicts = [step.verdict for step in ledger.steps[first_step:]]
         undecided = 0 if StepVerdict.ROBUST in verdicts else undecided + verdicts.count(StepVerdict.UNKNOWN)
         if ledger.size - before <= options.progress * max(ledger.size, 1e-12):
-            trade_off *= options.decay
+            # A step that was proved and gained little is near the end of the way; one that failed may have been too long.
+            trade_off *= options.decay**2 if StepVerdict.ROBUST in verdicts else options.decay
 
 
-def shortened(ledger: Ledger, candidate: Vector) -> Vector:
-    """The candidate, or the point on the way there whose size is larger by a quarter.
+def shortened(ledger: Ledger, candidate: Vector, largest_gain: float) -> Vector:
+    """The candidate, or the point on the way there whose size is larger by that share.
 
-    The margin at the weakest points found is no bound: steps that spend all of it are refuted, or never decided.
+    Steps that spend all the margin to first order are refuted, or never decided, and cost the most time.
     """
     gain = weighted_size(ledger.weights, candidate) - ledger.size
-    share = min(1.0, LARGEST_GAIN * ledger.size / gain) if gain > 0.0 and ledger.size > 0.0 else 1.0
+    share = min(1.0, largest_gain * ledger.size / gain) if gain > 0.0 and ledger.size > 0.0 else 1.0
     return ledger.robust + share * (candidate - ledger.robust)
 
 

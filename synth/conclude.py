@@ -66,20 +66,14 @@ def stop_reason(ledger: Ledger, expansion: Expansion) -> StopReason:
     return StopReason.TIME_LIMIT if expansion.ran_out else StopReason.UNDECIDED
 
 
-def known_bound(ledger: Ledger) -> UpperBound:
-    """The upper bound from every counterexample met."""
-    bound = UpperBound(ledger.weights, np.ones(len(ledger.weights)))
-    for cut in ledger.cuts:
-        bound.add(cut.radii)
-    return bound
-
-
 def summarise(ledger: Ledger, zones: Zones, ending: Ending, step: float) -> GrowResult:
     """The result as the books stand; `start` must have asked about the image itself, even if time had ended."""
     if ledger.outcome is None:
         raise RuntimeError("summarise: nothing was asked about the final neighbourhood")
     nearest = ledger.nearest_cut()
-    bound = known_bound(ledger) if ending.gap is None else ending.gap.bound
+    bound = ending.gap.bound if ending.gap is not None else UpperBound(ledger.weights, np.ones(len(ledger.weights)))
+    for cut in ledger.cuts[len(bound.radii) :]:
+        bound.add(cut.radii)
     return GrowResult(
         neighbourhood=zones.neighbourhood(ledger.robust),
         names=zones.names,

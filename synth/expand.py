@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -35,23 +36,42 @@ def expand_layers(ledger: Ledger, slope: Slope | None, step: float, effort: Effo
     """Expands each layer by `step`, then twice that and so on, then by halves; the layer worth most for its cost first.
 
     Afterwards no layer tried can grow by `step` (up to 1) as far as this effort can tell: a refused expansion stays refused
-    while the others grow, for the set of robust epsilons is downward closed. All layers are tried by attack and bounds first;
-    complete queries about what is left are given up after `patience` undecided ones in a row.
+    while the others grow, for the set of robust epsilons is downward closed. Quick attacks at all layers come first. What they
+    leave is attacked thoroughly, then asked of bounds, unless the layer before was left open, and of the complete verifier;
+    gives up on the remaining layers after `patience` undecided ones in a row.
     """
-    order = by_worth(ledger, slope)
-    left = [layer for layer in order if expand_layer(ledger, layer, step, Ledger.try_cheaply) in _OPEN]
-    if effort is Effort.BOUNDS:
-        return Expansion(tuple(sorted(left)), ledger.is_spent)
+    left = [layer for layer in by_worth(ledger, slope) if not _is_refuted(ledger, layer, step)]
     undecided: list[int] = []
     in_a_row = 0
     for position, layer in enumerate(left):
         if ledger.is_spent or in_a_row >= patience:
             undecided += left[position:]
             break
-        is_open = expand_layer(ledger, layer, step, Ledger.settle) in _OPEN
-        in_a_row = in_a_row + 1 if is_open else 0
-        undecided += [layer] if is_open else []
+        if effort is Effort.BOUNDS:
+            last = expand_layer(ledger, layer, step, Ledger.try_cheaply)
+        else:
+            last = expand_layer(ledger, layer, step, partial(Ledger.settle, asks_bounds=in_a_row == 0))
+        in_a_row = in_a_row + 1 if last in _OPEN else 0
+        undecided += [layer] if last in _OPEN else []
     return Expansion(tuple(sorted(undecided)), ledger.is_spent)
+
+
+def refute_rest(ledger: Ledger, expansion: Expansion, step: float) -> Expansion:
+    """Attacks the layers left undecided once more, thoroughly; what remains undecided."""
+    undecided = []
+    for layer in expansion.undecided:
+        verdict = ledger.try_attack(StepKind.EXPAND, raised(ledger.robust, layer, step), layer)
+        if verdict not in (StepVerdict.EXCLUDED, StepVerdict.VULNERABLE):
+            undecided.append(layer)
+    return Expansion(tuple(undecided), ledger.is_spent)
+
+
+def _is_refuted(ledger: Ledger, layer: int, step: float) -> bool:
+    """Whether the layer is 1, or a counterexample in its expansion by one step is known or found by a quick attack."""
+    if ledger.robust[layer] >= 1.0:
+        return True
+    verdict = ledger.try_attack(StepKind.EXPAND, raised(ledger.robust, layer, step), layer, is_quick=True)
+    return verdict in (StepVerdict.EXCLUDED, StepVerdict.VULNERABLE)
 
 
 _OPEN = (StepVerdict.UNKNOWN, None)

@@ -15,8 +15,6 @@ from synth.upper_bound import Corner, UpperBound
 from verifier.rounding import up
 
 Vector = Float[np.ndarray, " layers"]
-BRANCHINGS = 4000
-"""Of one round: enough for the corner to be exact with few zones, and little time with many."""
 
 
 def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> Gap:
@@ -33,7 +31,7 @@ def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> Gap:
         for cut in ledger.cuts[used:]:
             bound.add(cut.radii)
         used = len(ledger.cuts)
-        corner = bound.corner(BRANCHINGS)
+        corner = bound.corner()
         candidate = inside(ledger, corner, step)
         history.append(GapPoint(ledger.seconds, ledger.counts, ledger.size, corner.size))
         if float(ledger.weights @ candidate) <= ledger.size:

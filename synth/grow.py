@@ -18,7 +18,7 @@ from synth.climb import ClimbOptions, ascend, scale_up, stretch
 from synth.conclude import Ending, stop_reason, summarise
 from synth.cuts import Cut
 from synth.cutting import CutRule, fixed_cutting_weights, sensitivity_cutting_weights
-from synth.expand import concentrate, expand_layers, fill_layers
+from synth.expand import concentrate, expand_layers, fill_layers, refute_rest
 from synth.gap import narrow
 from synth.goals import check_clean, labels_survive
 from synth.ledger import RADII_ROUNDING, Ledger, Limits
@@ -316,6 +316,8 @@ def grow_with(ledger: Ledger, cutting: Vector, options: GrowOptions, resumed: Ve
         if ledger.robust is not before:
             with ledger.until(0.8):
                 expansion = expand_layers(ledger, slope, options.step, effort, options.patience)
+    with ledger.until(0.8):
+        expansion = refute_rest(ledger, expansion, options.step)
     enclose(ledger, options.step)
     return Ending(stop_reason(ledger, expansion), gap)
 

@@ -188,7 +188,9 @@ class Ledger:
         attacked = self.try_attack(kind, epsilons, layer)
         return self.attempt(kind, epsilons, Effort.BOUNDS, layer) if attacked is StepVerdict.UNKNOWN else attacked
 
-    def try_attack(self, kind: StepKind, epsilons: Vector, layer: int | None = None) -> StepVerdict | None:
+    def try_attack(
+        self, kind: StepKind, epsilons: Vector, layer: int | None = None, *, is_quick: bool = False
+    ) -> StepVerdict | None:
         """EXCLUDED, VULNERABLE or, where no counterexample is known and the attack finds none, UNKNOWN; None if it is too late."""
         wanted = self.saturated(epsilons)
         if self.is_excluded(wanted):
@@ -196,7 +198,7 @@ class Ledger:
             return StepVerdict.EXCLUDED
         if self.is_spent:
             return None
-        found = self.falsify(wanted)
+        found = self.falsify(wanted, is_quick=is_quick)
         if found is None:
             return StepVerdict.UNKNOWN
         self._record(kind, layer, wanted, found.margin_lower, StepVerdict.VULNERABLE)

@@ -49,7 +49,7 @@ class StopReason(Enum):
 class GapStop(Enum):
     """Why narrowing ended; the text is what reports print."""
 
-    CLOSED = "no robust neighbourhood is larger by more than the step"
+    CLOSED = "no robust neighbourhood is larger by more than one step in every layer"
     UNDECIDED = "the largest corner left was neither proved nor refuted within its time"
     LIMIT = "time or queries ended; more narrow the gap further"
 

@@ -76,8 +76,11 @@ class UpperBound:
         """
         self._radii.append(frozen(np.where(radii > 0.0, up(radii), 0.0)))
 
-    def corner(self, branchings: int = 20_000) -> Corner:
-        """The corner of the largest size after at most so many branchings; attained unless they ran out."""
+    def corner(self, branchings: int = 4000) -> Corner:
+        """The corner of the largest size after at most so many branchings; attained unless they ran out.
+
+        The default is enough for few zones, and little time with many.
+        """
         radii = self.radii
         for _ in range(branchings):
             if not self._heap:

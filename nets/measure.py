@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 from nets.certified import difference_uppers, label_indices, top_k_margin_uppers
 from nets.composer import Canvas, ComposedImages
 from nets.live_graph import LiveGraph
-from nets.losses import ProjectedGradient, perturb, ranking_loss, set_margins
+from nets.losses import Loss, ProjectedGradient, perturb, ranking_loss, set_margins
+from nets.mixed_perturbations import task_perturbed
+from nets.task_metrics import angle_deviation
+from nets.tasks import TaskNetwork, goals
 from nets.training import multi_hot
 
 _BATCH: Final = 500
@@ -54,6 +58,65 @@ def certified_share(network: nn.Sequential, images: ComposedImages, epsilon: flo
             uppers = difference_uppers(graph, lower, upper, labels, crown_share)
             certified += int((top_k_margin_uppers(uppers, labels.shape[1]) < 0).all(dim=1).sum())
     return certified / len(images)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMeasures:
+    """How a network with several heads does, one entry a task, the main task first (Hyun, Park 2024).
+
+    Attributes:
+        clean: The share of images that the task's head answers rightly; a tie counts as wrong.
+        attacked: The share that it answers rightly before and after PGD on that task.
+        targeted: The share of images whose main answer is right before and after PGD towards the label set of the image before.
+        angle_deviations: The standard deviation, over images, of the angle in degrees between the main task's perturbation and each
+            auxiliary task's; NaN where an image was never changed.
+    """
+
+    clean: tuple[float, ...]
+    attacked: tuple[float, ...]
+    targeted: float
+    angle_deviations: tuple[float, ...]
+
+
+def task_measures(
+    network: TaskNetwork,
+    images: ComposedImages,
+    auxiliaries: Sequence[str],
+    attack: ProjectedGradient,
+    generator: torch.Generator,
+    loss: Loss = ranking_loss,
+) -> TaskMeasures:
+    """The measures on these images; `auxiliaries` and `loss`, the main task's, are those of the training."""
+    heads = 1 + len(auxiliaries)
+    clean, attacked, targeted = [0] * heads, [0] * heads, 0
+    changes: list[list[Tensor]] = [[] for _ in range(heads)]
+    for pixels, main in _batches(images):
+        wanted = goals(main, loss, auxiliaries, images.labels.shape[1])
+        right = [_is_right(scores, wanted.targets[task]) for task, scores in enumerate(_scores(network, pixels))]
+        for task, kept in enumerate(right):
+            perturbed = task_perturbed(network, pixels, wanted, attack, generator, task)
+            changes[task].append(perturbed - pixels)
+            clean[task] += int(kept.sum())
+            attacked[task] += int((kept & _is_right(_scores(network, perturbed)[task], wanted.targets[task])).sum())
+        aim = main.roll(1, dims=0)
+        led = perturb(network.task(0), pixels, aim, attack, loss, generator, is_targeted=True)
+        targeted += int((right[0] & _is_right(_scores(network, led)[0], main)).sum())
+    joined = [torch.cat(parts) for parts in changes]
+    return TaskMeasures(
+        tuple(count / len(images) for count in clean),
+        tuple(count / len(images) for count in attacked),
+        targeted / len(images),
+        tuple(angle_deviation(joined[0], other) for other in joined[1:]),
+    )
+
+
+def _scores(network: TaskNetwork, pixels: Tensor) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        return network(pixels)
+
+
+def _is_right(scores: Tensor, targets: Tensor) -> Tensor:
+    return set_margins(scores, targets) > 0
 
 
 def canvas_of(images: ComposedImages) -> Canvas:

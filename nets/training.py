@@ -37,6 +37,22 @@ def train_network(
 ) -> nn.Sequential:
     """A trained network, in evaluation mode, with gradients off: the main head alone, a graph head folded.
 
+    As `train_heads`, without what only training needs.
+    """
+    network = train_heads(architecture, digits, options, seed, progress)
+    main = network.task(0) if isinstance(network, TaskNetwork) else network
+    return folded(main).requires_grad_(False).eval()
+
+
+def train_heads(
+    architecture: Architecture,
+    digits: Digits,
+    options: TrainingOptions,
+    seed: int,
+    progress: Progress | None = None,
+) -> nn.Sequential | TaskNetwork:
+    """A trained network with all its heads, in evaluation mode, with gradients off; a `TaskNetwork` if the options name tasks.
+
     The same arguments give bitwise the same weights on one machine with one number of threads. No global
     generator is read or advanced.
 
@@ -44,9 +60,9 @@ def train_network(
         InputError: `digits` are test digits, the seed is negative, or training diverged.
     """
     if digits.split is not Split.TRAINING:
-        raise InputError("train_network: got test digits; wanted training digits, tests must stay unseen")
+        raise InputError("training: got test digits; wanted training digits, tests must stay unseen")
     if seed < 0:
-        raise InputError(f"train_network: seed {seed}; wanted 0 or more")
+        raise InputError(f"training: seed {seed}; wanted 0 or more")
     images_source, torch_source = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     network = _with_heads(build(architecture, torch_source), architecture.canvas, digits, options, seed, torch_source)
     schedule = options.schedule
@@ -69,8 +85,7 @@ def train_network(
             )
         if progress is not None:
             progress(step + 1, schedule.steps, value)
-    main = network.task(0) if isinstance(network, TaskNetwork) else network
-    return folded(main).requires_grad_(False).eval()
+    return network.requires_grad_(False).eval()
 
 
 def _with_heads(

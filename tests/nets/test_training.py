@@ -16,11 +16,11 @@ from nets.export import to_onnx
 from nets.label_graph import LabelGraph
 from nets.live_graph import LiveGraph
 from nets.losses import ProjectedGradient, ranking_loss
-from nets.measure import attacked_accuracy, certified_share, exact_set_accuracy
+from nets.measure import attacked_accuracy, certified_share, exact_set_accuracy, task_measures
 from nets.mnist import Digits, Split
 from nets.options import AdversarialTraining, CertifiedTraining, Schedule, TaskTraining, TrainingOptions
 from nets.step_losses import step_loss
-from nets.training import background_penalty, draw_batch, multi_hot, train_network
+from nets.training import background_penalty, draw_batch, multi_hot, train_heads, train_network
 from verifier.bounds import BoundMethod, BoundOptions, analyse_region, bound_property
 from verifier.errors import InputError
 from verifier.lowering import lower
@@ -61,6 +61,29 @@ def test_every_piece_repeats_itself_matters_and_ends_in_plain_layers(training_di
     plain = weights(training_digits, TINY)
     assert not any(torch.equal(a, b) for a, b in zip(first, plain, strict=False))
     assert to_onnx(network).graph.node[-1].op_type == "Gemm"
+
+
+def test_a_network_of_several_tasks_is_measured_task_by_task(training_digits: Digits) -> None:
+    tasks = TaskTraining(("odd", "prime"), "MP")
+    options = TrainingOptions(Schedule(100, batch_size=16, learning_rate=1e-2), tasks=tasks)
+    network = train_heads(architecture("strided2"), training_digits, options, 1)
+    images = compose(training_digits, DOUBLE_MNIST, 40, np.random.default_rng(0))
+    found = task_measures(network, images, tasks.auxiliaries, ATTACK, torch.Generator().manual_seed(0))
+    assert found.clean[0] == exact_set_accuracy(network.task(0), images)
+    exported = train_network(architecture("strided2"), training_digits, options, 1)
+    assert found.clean[0] == exact_set_accuracy(exported, images)
+    pixels = torch.from_numpy(images.images.copy())
+    for task, is_member in ((1, lambda label: label % 2), (2, lambda label: label in (2, 3, 5, 7))):
+        counts = [sum(bool(is_member(int(label))) for label in labels) for labels in images.labels]
+        answers = network(pixels)[task].argmax(dim=1).tolist()
+        assert found.clean[task] == np.mean([a == b for a, b in zip(answers, counts, strict=True)])
+        # One of three counts at random would be right for a third of the images.
+        assert found.clean[task] > 0.4
+    assert all(hit <= share for hit, share in zip(found.attacked, found.clean, strict=True))
+    assert min(found.attacked) < min(found.clean)
+    assert found.targeted <= found.clean[0]
+    assert len(found.angle_deviations) == 2
+    assert all(0 < deviation < 90 for deviation in found.angle_deviations)
 
 
 def test_certified_training_certifies_what_plain_training_does_not(training_digits: Digits) -> None:

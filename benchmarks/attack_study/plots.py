@@ -32,6 +32,15 @@ _STYLES = {
     "mla-lp": (_YELLOW, "-."),
 }
 _TOP_K = {"tkmia": (_RED, "o"), "tkml-ap-u": (_BLUE, "s"), "kfool": (_BLACK, "^"), "ml-cw-u": (_GREEN, "D")}
+_PARTS = {
+    "released": "released",
+    "kept": "threshold kept at 1/2",
+    "raised": "threshold raised",
+    "no-reset": "+ no reset",
+    "best": "+ best image kept",
+    "box": "+ pixel range in the programme",
+    "elastic": "+ least violation where unsolvable",
+}
 _DOTS_PER_INCH = 110
 
 
@@ -98,18 +107,20 @@ def _draw_programmes(figure: Any, records: Sequence[Record]) -> None:
     axes = figure.subplots()
     released = measured(records, "mla-lp")
     fixed = threshold.of(measured(records, "showing-many"), method="mla-lp")
-    looks = ((_GREY, "o:"), (_ORANGE, "s--"), (_SKY, "D--"), (_GREEN, "v-."), (_PURPLE, "P-."))
+    looks = (
+        (_GREY, "o:"), (_ORANGE, "s--"), (_SKY, "D--"), (_GREEN, "v-."), (_PURPLE, "P-."), (_BLUE, "^-."), (_BLACK, "X-"),
+    )  # fmt: skip
     for parts, (colour, style) in zip(ABLATIONS, looks, strict=True):
         own = threshold.of(released, variant=parts)
         shares = [_share(threshold.met_marks(own, n)) for n in NS]
-        axes.plot(NS, shares, style, color=colour, label=parts.replace("-", ", "))
+        axes.plot(NS, shares, style, color=colour, label=_PARTS[parts])
     shown = [n for n in NS if threshold.of(fixed, n=n)]
     axes.plot(
         shown, [_share(threshold.marks(threshold.of(fixed, n=n))) for n in shown], "o-", color=_RED, label="fixed"
     )
     axes.set(xlabel="n", ylabel="success", xticks=NS, ylim=(-0.03, 1.03))
     axes.set_title("MLA-LP, showing many: as released, with parts put right, fixed", fontsize=11)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
 
 
 def _share(marks: dict[int, str]) -> float:

@@ -2,8 +2,8 @@
 
 Its parts, as released: each label is asked for a probability of at least a threshold, 1/2 at first. While the attack does not get
 on, the threshold is lowered to 1/10, which is right for labels to be turned off and wrong for labels to be turned on. An image
-that meets fewer constraints sends it back to the clean one, and the last image is returned instead of the best. The programme does not know of the
-pixels' range; the image is clipped to it afterwards. Where a programme has no solution, no step is taken.
+that meets fewer constraints sends it back to the clean one, and the last image is returned instead of the best. The programme
+does not know of the pixels' range; the image is clipped to it afterwards. Where a programme has no solution, no step is taken.
 """
 
 from collections.abc import Callable

@@ -99,7 +99,7 @@ def _draw_showing_many(figure: Any, records: Sequence[Record]) -> None:
         axes.set_xlabel("RMSD of 255")
     for axes in grid[:, 0]:
         axes.set_ylabel("success")
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=len(_STYLES), frameon=False)
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=(len(_STYLES) + 1) // 2, frameon=False)
 
 
 def _draw_programmes(figure: Any, records: Sequence[Record]) -> None:
@@ -156,6 +156,7 @@ def _draw_top_k(figure: Any, records: Sequence[Record]) -> None:
     figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=len(_TOP_K), frameon=False)
     for axes in grid[-1]:
         axes.set_xticks(list(places.values()), [name.replace(" ", "\n") for name in places], fontsize=8)
+        axes.set_xlim(-0.5, len(places) - 0.5)
 
 
 def _draw_universal(figure: Any, records: Sequence[Record]) -> None:

@@ -99,7 +99,9 @@ def _draw_showing_many(figure: Any, records: Sequence[Record]) -> None:
         axes.set_xlabel("RMSD of 255")
     for axes in grid[:, 0]:
         axes.set_ylabel("success")
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=(len(_STYLES) + 1) // 2, frameon=False)
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside upper center", ncols=(len(_STYLES) + 1) // 2, frameon=False
+    )
 
 
 def _draw_programmes(figure: Any, records: Sequence[Record]) -> None:

@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 
 from nets.architectures import architecture as find_architecture
+from nets.checkpoints import Checkpoints
 from nets.composer import compose
 from nets.export import OPSET, export_onnx
 from nets.files import write_json
@@ -27,6 +28,7 @@ RECORD_FORMAT: Final = 1
 MEASURED_IMAGES: Final = 2_000
 MEASURED_SEED: Final = 20_240
 MEASURED_ATTACK: Final = ProjectedGradient(epsilon=0.02, steps=20, relative_step=0.1)
+CHECKPOINT_STEPS: Final = 500
 _ATTACK_SEED: Final = 1
 _OPTIONAL_PIECES: Final = ("graph", "tasks")
 
@@ -63,7 +65,9 @@ def train(
 
     Without `options` the recipe of that architecture and defence is used; with them, `options.defence` is what
     happens and `defence` only names the files. MNIST is read from `mnist_dir`, or downloaded when that is None.
-    Both files appear whole or not at all, the record last. PyTorch's number of threads is left as it is.
+    Both files appear whole or not at all, the record last. Every 500 steps the run is saved beside them; interrupted, the same
+    call goes on from there to the same weights. The saved run goes once the record is written. PyTorch's number of threads is
+    left as it is.
 
     Raises:
         InputError: unknown names, unusable MNIST files, or a run that diverged.
@@ -72,7 +76,8 @@ def train(
     chosen = find_architecture(architecture)
     options = options or recipe(architecture, defence)
     digits, test_digits = load_digits(Split.TRAINING, mnist_dir), load_digits(Split.TEST, mnist_dir)
-    network = train_network(chosen, digits, options, seed, progress)
+    checkpoints = Checkpoints(out_dir, CHECKPOINT_STEPS)
+    network = train_network(chosen, digits, options, seed, progress, checkpoints)
     images = compose(test_digits, chosen.canvas, MEASURED_IMAGES, np.random.default_rng(MEASURED_SEED))
     clean = exact_set_accuracy(network, images)
     source = torch.Generator().manual_seed(_ATTACK_SEED)
@@ -107,6 +112,7 @@ def train(
         },
     }
     write_json(record_path, record)
+    checkpoints.path(chosen.name, digits, options, seed).unlink(missing_ok=True)
     return TrainedNetwork(name, onnx_path, record_path, clean, attacked)
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from nets.architectures import CLASSES, Architecture, build
 from nets.augmentation import Rectangles, augment_digits, paste_rectangles
+from nets.checkpoints import Checkpoints, RunState
 from nets.composer import Canvas, draw_layout, paste
 from nets.label_graph import folded, with_graph_head
 from nets.mnist import Digits, Split
@@ -34,12 +35,13 @@ def train_network(
     options: TrainingOptions,
     seed: int,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> nn.Sequential:
     """A trained network, in evaluation mode, with gradients off: the main head alone, a graph head folded.
 
     As `train_heads`, without what only training needs.
     """
-    network = train_heads(architecture, digits, options, seed, progress)
+    network = train_heads(architecture, digits, options, seed, progress, checkpoints)
     main = network.task(0) if isinstance(network, TaskNetwork) else network
     return folded(main).requires_grad_(False).eval()
 
@@ -50,8 +52,11 @@ def train_heads(
     options: TrainingOptions,
     seed: int,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> nn.Sequential | TaskNetwork:
     """A trained network with all its heads, in evaluation mode, with gradients off; a `TaskNetwork` if the options name tasks.
+
+    With `checkpoints` the run is saved as it goes, and goes on from what is saved, to the same weights.
 
     The same arguments give bitwise the same weights on one machine with one number of threads. No global
     generator is read or advanced.
@@ -68,7 +73,9 @@ def train_heads(
     schedule = options.schedule
     optimizer = _optimizer(network, options)
     loss_of = step_loss(network, options, architecture.canvas, torch_source)
-    for step in range(schedule.steps):
+    state = RunState(network, optimizer, images_source, torch_source)
+    path = checkpoints.path(architecture.name, digits, options, seed) if checkpoints else None
+    for step in range(state.restore(path) if path else 0, schedule.steps):
         images, targets = draw_batch(digits, architecture.canvas, options, images_source)
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
@@ -83,6 +90,8 @@ def train_heads(
             raise InputError(
                 f"training diverged: loss {value} at step {step}; lower the learning rate ({schedule.learning_rate})"
             )
+        if checkpoints and path and (step + 1) % checkpoints.every == 0:
+            state.save(path, step + 1)
         if progress is not None:
             progress(step + 1, schedule.steps, value)
     return network.requires_grad_(False).eval()

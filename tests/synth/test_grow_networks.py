@@ -146,7 +146,9 @@ def test_a_resumed_run_is_at_least_as_large_and_writes_on(tmp_path):
     first = grow(network, image, pixels, target, options=short, falsifier=corner_attack, trace=path)
     lines = path.read_text().splitlines()
     assert len(lines) == 1 + len(first.steps)
-    second = grow(network, image, pixels, target, options=OPTIONS, falsifier=corner_attack, trace=path)
+    more = GrowOptions(step=STEP, max_queries=12, corners=1)
+    second = grow(network, image, pixels, target, options=more, falsifier=corner_attack, trace=path)
+    assert len(second.cuts) >= len(first.cuts)
     assert second.weighted_size >= first.weighted_size
     assert second.steps[0].index == len(first.steps)
     assert second.queries > first.queries
@@ -158,7 +160,8 @@ def test_a_resumed_run_is_at_least_as_large_and_writes_on(tmp_path):
 def test_steps_are_reported_as_they_happen():
     network, image, pixels, target = question(2)
     seen = []
-    result = grow(network, image, pixels, target, options=OPTIONS, on_step=seen.append)
+    options = GrowOptions(step=STEP, max_queries=6, corners=0)
+    result = grow(network, image, pixels, target, options=options, on_step=seen.append)
     assert tuple(seen) == result.steps
 
 
@@ -196,7 +199,7 @@ def test_a_trained_network_grows_a_neighbourhood_in_which_samples_keep_the_label
     network = load_network(shipped.network_path("strided3-none"))
     images = shipped.images()
     image, target = np.asarray(images.images[0], dtype=np.float64), int(images.labels[0][1])
-    options = GrowOptions(max_queries=6, bounds_only=True)
+    options = GrowOptions(max_queries=5, bounds_only=True, corners=0)
     result = grow(network, image, np.asarray(images.masks[0][0]), target, options=options)
     assert result.is_proved
     assert result.weighted_size > 0.0

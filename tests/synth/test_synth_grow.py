@@ -61,7 +61,7 @@ linear = st.builds(
 
 
 @given(oracle=linear, rule=st.sampled_from(ProposalRule))
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_linear_result_is_robust_and_maximal_within_a_step(oracle, rule):
     ledger, result = run(oracle, climb=ClimbOptions(rule=rule))
     check_books(ledger, result)
@@ -136,7 +136,7 @@ corners = st.integers(2, 5).flatmap(
     rule=st.sampled_from(ProposalRule),
     max_queries=st.sampled_from([1, 5, 40, 2000]),
 )
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_any_downward_closed_set_is_never_left(corners, gradient, cutting, rule, max_queries):
     layers = len(corners[0])
     oracle = StaircaseOracle(layers, corners=np.array(corners) / 16.0, gradient=np.array(gradient[:layers]))

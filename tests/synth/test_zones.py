@@ -150,8 +150,8 @@ def test_a_planted_largest_neighbourhood_is_found_and_its_gap_closed():
         ]
     )
     zones = Zones.of_layers(np.zeros((1, 1, 3)), np.array([[True, False, False]]))
-    result = grow_zones(network, zones, labels_survive([0], 1, 2), options=GrowOptions(step=STEP, corners=60))
+    result = grow_zones(network, zones, labels_survive([0], 1, 2), options=GrowOptions(step=2.0 * STEP, corners=20))
     assert result.is_proved
     best = 0.5 + 0.5 / 2.0
     assert result.weighted_size <= best <= result.upper_bound
-    assert result.weighted_size >= best - 2.0 * STEP * result.weights.sum()
+    assert result.weighted_size >= best - 3.0 * STEP * result.weights.sum()

@@ -343,7 +343,7 @@ def crosscheck(
 
 @app.command()
 def train(
-    architecture: Annotated[str, typer.Argument(metavar="ARCHITECTURE", help="cnn4k, strided2, strided3 or wide150k.")],
+    architecture: Annotated[str, typer.Argument(metavar="ARCHITECTURE", help="cnn4k, strided2, strided3, wide150k or digit28.")],
     defence: Annotated[DefenceChoice, typer.Option("--defence", help="How it learns to resist.")] = DefenceChoice.NONE,
     mnist_dir: Annotated[
         Path | None, typer.Option("--mnist-dir", metavar="DIR", help="MNIST's gzip files; downloaded if not given.")
@@ -351,13 +351,34 @@ def train(
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="N", help="Batches, if not those of the recipe.", min=1)
     ] = None,
+    loss: Annotated[
+        str | None, typer.Option("--loss", metavar="L", help="ranking, bce, ml-liw, ml-liw-released or softmax.")
+    ] = None,
+    head: Annotated[str, typer.Option("--head", metavar="H", help="linear or ml-gcn.")] = "linear",
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", metavar="T", help="An auxiliary task, odd or prime; repeatable.")
+    ] = None,
+    perturbation: Annotated[
+        str, typer.Option("--perturbation", metavar="P", help="STA, MTA or MP: with tasks, under linf.")
+    ] = "MP",
     seed: SeedOption = 0,
     out: OutOption = DEFAULT_OUT,
 ) -> int:
     """Trains a Double-MNIST network from a seed; writes the ONNX file and a record of every choice."""
     from aureole.commands import train as command
 
-    return command.run(architecture, defence, mnist_dir, steps, seed, out)
+    return command.run(
+        architecture,
+        defence,
+        mnist_dir,
+        steps,
+        seed,
+        out,
+        loss=loss,
+        head=head,
+        tasks=tasks or (),
+        perturbation=perturbation,
+    )
 
 
 @app.command()

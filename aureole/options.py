@@ -67,6 +67,9 @@ class DefenceChoice(StrEnum):
     NONE = "none"
     L0 = "l0"
     LINF = "linf"
+    IBP = "ibp"
+    CROWN_IBP = "crown-ibp"
+    SABR = "sabr"
 
 
 @dataclass(frozen=True, slots=True)

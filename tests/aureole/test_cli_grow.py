@@ -8,7 +8,7 @@ import pytest
 
 from aureole.exits import ExitCode
 
-GROW = ("--target", "1", "--object", "0,0,6,3", "--timeout", "20", "--json")
+GROW = ("--target", "1", "--object", "0,0,6,3", "--timeout", "6", "--json")
 
 
 def printed(ended, check_report):

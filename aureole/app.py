@@ -343,7 +343,9 @@ def crosscheck(
 
 @app.command()
 def train(
-    architecture: Annotated[str, typer.Argument(metavar="ARCHITECTURE", help="cnn4k, strided2, strided3, wide150k or digit28.")],
+    architecture: Annotated[
+        str, typer.Argument(metavar="ARCHITECTURE", help="cnn4k, strided2, strided3, wide150k or digit28.")
+    ],
     defence: Annotated[DefenceChoice, typer.Option("--defence", help="How it learns to resist.")] = DefenceChoice.NONE,
     mnist_dir: Annotated[
         Path | None, typer.Option("--mnist-dir", metavar="DIR", help="MNIST's gzip files; downloaded if not given.")

@@ -1,6 +1,6 @@
-"""Draws a layered neighbourhood: the image, epsilon per pixel over it, and a counterexample just outside."""
+"""Draws layered neighbourhoods: one with its image and a counterexample just outside, or several side by side."""
 
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,24 @@ import numpy as np
 from jaxtyping import Float
 
 from aureole.images import write_file
+from aureole.panels import (
+    UNRESTRICTED,
+    check_channels,
+    draw_heat,
+    draw_image,
+    heat_bar,
+    heat_colours,
+    heat_norm,
+    is_logarithmic,
+    new_figure,
+    number_ticks,
+    png_of,
+)
 from synth.zones import Neighbourhood
 from verifier.errors import InputError
 from verifier.layered import LayeredNeighbourhood
 
-_OUTLINE = "#35c9ff"
-_HEAT = "inferno"
-_UNRESTRICTED = "#b8e0c8"
-_LOG_RATIO = 12.0
-_DOTS_PER_INCH = 130
+_PANEL_INCHES = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,14 @@ class HeatmapText:
     outside: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeatPanel:
+    """One of several heat maps: its title and what it shows, None for an empty place."""
+
+    title: str
+    neighbourhood: Neighbourhood | None
+
+
 def draw_heatmap(
     neighbourhood: Neighbourhood, path: Path, text: HeatmapText, outside: Float[np.ndarray, "..."] | None = None
 ) -> None:
@@ -52,95 +69,62 @@ def draw_heatmap(
         InputError: The image has neither 1 nor 3 channels.
         OutputError: The file cannot be written.
     """
-    if neighbourhood.image.shape[0] not in (1, 3):
-        raise InputError(f"heat map: got {neighbourhood.image.shape[0]} channels, wanted 1 or 3")
+    check_channels(neighbourhood.image)
     write_file(path, _render(neighbourhood, text, outside))
 
 
-def _render(neighbourhood: Neighbourhood, text: HeatmapText, outside: np.ndarray | None) -> bytes:
-    # Figure without pyplot: no global state, no display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def draw_heatmaps(rows: Sequence[Sequence[HeatPanel]], path: Path, heading: str) -> None:
+    """Writes one PNG with epsilon per pixel of many neighbourhoods, one colour scale a row, so that a row can be compared.
 
-    figure = Figure(figsize=(11.6, 6.0), dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.suptitle(text.heading, fontsize=13, fontweight="bold")
+    Args:
+        rows: As many panels in each; such as one row an image, one column a network.
+        path: The PNG file, written whole or not at all.
+        heading: Above everything.
+
+    Raises:
+        InputError: No panel, rows of different lengths, or an image of neither 1 nor 3 channels.
+        OutputError: The file cannot be written.
+    """
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1 or not any(panel.neighbourhood is not None for row in rows for panel in row):
+        raise InputError(
+            f"heat maps: got rows of {sorted(lengths)} panels, wanted as many in each and one that is not empty"
+        )
+    (columns,) = lengths
+    figure = new_figure(_PANEL_INCHES * columns + 1.4, (_PANEL_INCHES + 0.6) * len(rows) + 0.5, heading)
+    for places, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        _draw_row(figure, places, row)
+    write_file(path, png_of(figure))
+
+
+def _draw_row(figure: Any, places: Any, row: Sequence[HeatPanel]) -> None:
+    drawn = [panel.neighbourhood for panel in row if panel.neighbourhood is not None]
+    norm = heat_norm(np.concatenate([one.epsilons for one in drawn] or [np.zeros(0)]))
+    shown = None
+    for axes, panel in zip(places, row, strict=True):
+        if panel.neighbourhood is None:
+            axes.set_axis_off()
+            axes.set_title(panel.title, fontsize=10)
+            continue
+        check_channels(panel.neighbourhood.image)
+        shown = draw_heat(axes, panel.neighbourhood, panel.title, norm)
+    if shown is not None:
+        heat_bar(figure, shown, list(places), norm)
+
+
+def _render(neighbourhood: Neighbourhood, text: HeatmapText, outside: np.ndarray | None) -> bytes:
+    figure = new_figure(11.6, 6.0, text.heading)
     places = figure.subplot_mosaic([["image", "heat", "outside"], ["layers"] * 3], height_ratios=[4.2, 1.0])
-    norm = _norm(neighbourhood.epsilons)
-    _draw_image(places["image"], neighbourhood, text.image)
-    shown = _draw_heat(places["heat"], neighbourhood, text.heat, norm)
-    bar = figure.colorbar(shown, ax=places["heat"], shrink=0.82, pad=0.02)
-    _number_ticks(bar.ax.yaxis, norm)
-    bar.set_label("epsilon: largest change of the pixel", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    norm = heat_norm(neighbourhood.epsilons)
+    draw_image(places["image"], neighbourhood.image, [neighbourhood.pixels], text.image)
+    heat_bar(figure, draw_heat(places["heat"], neighbourhood, text.heat, norm), places["heat"], norm)
     if outside is None:
         places["outside"].set_axis_off()
         places["outside"].text(0.5, 0.5, "no counterexample\nwas found near by", ha="center", va="center", color="0.4")
     else:
-        _draw_outside(places["outside"], neighbourhood, outside, text.outside)
+        draw_image(places["outside"], outside.reshape(neighbourhood.image.shape), [neighbourhood.pixels], text.outside)
     _draw_layers(places["layers"], neighbourhood, norm)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _norm(epsilons: np.ndarray) -> Any:
-    """The colour scale of the restricted layers; an epsilon of 1 is unrestricted and lies above every scale."""
-    from matplotlib.colors import LogNorm, Normalize
-
-    shown = epsilons[(epsilons > 0.0) & (epsilons < 1.0)]
-    if not len(shown):
-        return Normalize(0.0, 0.999)
-    low, high = float(shown.min()), float(shown.max())
-    # Layers next to the object often have a small share of what far ones have; then only a logarithm shows both.
-    return LogNorm(0.9 * low, 1.001 * high) if high > _LOG_RATIO * low else Normalize(0.0, 1.001 * high)
-
-
-def _colours() -> Any:
-    from matplotlib import colormaps
-
-    return colormaps[_HEAT].with_extremes(over=_UNRESTRICTED, under="black", bad="black")
-
-
-def _pixels(image: np.ndarray) -> np.ndarray:
-    return image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)
-
-
-def _panel(axes: Any, title: str, neighbourhood: Neighbourhood) -> None:
-    height, width = neighbourhood.pixels.shape
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
-    axes.set_title(title, fontsize=10)
-
-
-def _outline(axes: Any, neighbourhood: Neighbourhood) -> None:
-    # The contour of a binary mask at 0.5 runs between its pixels and their neighbours.
-    mask = np.pad(neighbourhood.pixels.astype(np.float64), 1)
-    rows, columns = np.arange(-1, mask.shape[0] - 1), np.arange(-1, mask.shape[1] - 1)
-    axes.contour(columns, rows, mask, levels=[0.5], colors=_OUTLINE, linewidths=1.1)
-
-
-def _draw_image(axes: Any, neighbourhood: Neighbourhood, title: str) -> None:
-    axes.imshow(_pixels(neighbourhood.image), cmap="gray", vmin=0, vmax=1)
-    _outline(axes, neighbourhood)
-    _panel(axes, title, neighbourhood)
-
-
-def _draw_heat(axes: Any, neighbourhood: Neighbourhood, title: str, norm: Any) -> Any:
-    shown = axes.imshow(neighbourhood.widths.max(axis=0), cmap=_colours(), norm=norm)
-    ink = neighbourhood.image.max(axis=0)
-    # White where the image has ink, transparent where it has none: the heat stays readable in between.
-    overlay = np.ones((*ink.shape, 4))
-    overlay[..., 3] = 0.55 * ink
-    axes.imshow(overlay)
-    _outline(axes, neighbourhood)
-    _panel(axes, title, neighbourhood)
-    return shown
-
-
-def _draw_outside(axes: Any, neighbourhood: Neighbourhood, outside: np.ndarray, title: str) -> None:
-    axes.imshow(_pixels(outside.reshape(neighbourhood.image.shape)), cmap="gray", vmin=0, vmax=1)
-    _outline(axes, neighbourhood)
-    _panel(axes, title, neighbourhood)
+    return png_of(figure)
 
 
 def _draw_layers(axes: Any, neighbourhood: Neighbourhood, norm: Any) -> None:
@@ -148,12 +132,12 @@ def _draw_layers(axes: Any, neighbourhood: Neighbourhood, norm: Any) -> None:
     ceiling = float(norm.vmax) * 1.08
     heights = np.minimum(epsilons, ceiling)
     style = {"width": 0.9, "edgecolor": "0.4", "linewidth": 0.3}
-    axes.bar(np.arange(len(epsilons)), heights, color=_colours()(norm(epsilons)), **style)
+    axes.bar(np.arange(len(epsilons)), heights, color=heat_colours()(norm(epsilons)), **style)
     axes.set(xlim=(-0.6, len(epsilons) - 0.4), ylim=(0.0, ceiling))
-    if _is_logarithmic(norm):
+    if is_logarithmic(norm):
         axes.set_yscale("log")
         axes.set_ylim(float(norm.vmin) * 0.8, ceiling)
-        _number_ticks(axes.yaxis, norm)
+        number_ticks(axes.yaxis, norm)
     is_layered = isinstance(neighbourhood, LayeredNeighbourhood)
     axes.set_xlabel(
         "layer: Chebyshev distance from the outlined object, in pixels"
@@ -168,25 +152,8 @@ def _draw_layers(axes: Any, neighbourhood: Neighbourhood, norm: Any) -> None:
         _legend(axes)
 
 
-def _is_logarithmic(norm: Any) -> bool:
-    from matplotlib.colors import LogNorm
-
-    return isinstance(norm, LogNorm)
-
-
-def _number_ticks(axis: Any, norm: Any) -> None:
-    """Few ticks on a logarithmic axis, as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    if _is_logarithmic(norm):
-        spans_decades = float(norm.vmax) > 100.0 * float(norm.vmin)
-        axis.set_major_locator(LogLocator(subs=(1.0,) if spans_decades else (1.0, 3.0)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
-        axis.set_minor_locator(NullLocator())
-
-
 def _legend(axes: Any) -> None:
     from matplotlib.patches import Patch
 
-    patch = Patch(facecolor=_UNRESTRICTED, edgecolor="0.4", label="epsilon 1: unrestricted")
+    patch = Patch(facecolor=UNRESTRICTED, edgecolor="0.4", label="epsilon 1: unrestricted")
     axes.legend(handles=[patch], fontsize=8, frameon=False, loc="upper left")

@@ -128,8 +128,25 @@ class InfluenceMap:
 
 def influence_of(perturbed: int, kept: int, target: int, result: GrowResult) -> Influence:
     """What a grown neighbourhood around object `perturbed` says about the label of object `kept`."""
+    return Influence(
+        perturbed,
+        kept,
+        target,
+        result.neighbourhood,
+        result.is_proved,
+        result.is_maximal,
+        result.weighted_size,
+        result.upper_bound,
+        limits_of(result),
+        tuple(result.names[layer] for layer in result.undecided_layers),
+        tuple(result.names[layer] for layer in result.saturated_layers),
+    )
+
+
+def limits_of(result: GrowResult) -> tuple[Limit, ...]:
+    """The limits of a grown neighbourhood, in the layers' order."""
     epsilons = result.neighbourhood.epsilons
-    limits = tuple(
+    return tuple(
         Limit(
             layer,
             result.names[layer],
@@ -141,17 +158,4 @@ def influence_of(perturbed: int, kept: int, target: int, result: GrowResult) -> 
         )
         for layer, found in enumerate(result.evidence)
         if found is not None
-    )
-    return Influence(
-        perturbed,
-        kept,
-        target,
-        result.neighbourhood,
-        result.is_proved,
-        result.is_maximal,
-        result.weighted_size,
-        result.upper_bound,
-        limits,
-        tuple(result.names[layer] for layer in result.undecided_layers),
-        tuple(result.names[layer] for layer in result.saturated_layers),
     )

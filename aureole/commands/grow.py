@@ -14,16 +14,20 @@ from aureole.counterexample_files import SavedCounterexample, file_stem, save_co
 from aureole.exits import ExitCode, UsageError
 from aureole.heatmap import HeatmapText, draw_heatmap
 from aureole.images import write_file
+from aureole.influence_report import limit_object
 from aureole.json_parts import network_object, to_text
 from aureole.json_report import GROW_SCHEMA, grow_object, image_object
 from aureole.layers_file import layers_object
+from aureole.limit_picture import draw_limits
 from aureole.options import CutName, RunOptions, SidesName
+from aureole.panels import check_channels
 from aureole.questions import as_usage, object_pixels, top_labels
 from aureole.text_report import Row, evidence_rows, fields, file_rows, heading, network_text, ranking
 from synth.bands import parse_bands
 from synth.cutting import CutRule
 from synth.goals import labels_survive
 from synth.grow import GrowOptions
+from synth.influence import limits_of
 from synth.result import GrowResult, GrowStep
 from synth.zones import Sides, Zones
 from verifier.property import Property
@@ -80,11 +84,12 @@ class GrowQuestion:
 
 @dataclass(frozen=True, slots=True)
 class GrowFiles:
-    """What a run wrote; `evidence` holds the counterexamples of single layers, None where there are none."""
+    """What a run wrote; `evidence` holds the counterexamples of single layers, `limits` shows them; None where there are none."""
 
     layers: Path
     heatmap: Path
     evidence: Path | None
+    limits: Path | None
     outside: SavedCounterexample | None
 
 
@@ -121,10 +126,12 @@ def report(
         "objects": list(words.objects),
         "cut": words.cut.value,
         **grow_object(result, subject.image, files.outside),
+        "limits": [limit_object(limit) for limit in limits_of(result)],
         "files": {
             "layers": str(files.layers),
             "heatmap": str(files.heatmap),
             "evidence": files.evidence and str(files.evidence),
+            "limits": files.limits and str(files.limits),
         },
     }
 
@@ -137,6 +144,8 @@ def grow_question(subject: Subject, words: GrowWords) -> GrowQuestion:
         MissingFileError, InputError: A mask is missing or unusable.
     """
     image = subject.image.astype(np.float64)
+    # Before the work: what cannot be drawn would end it after hours.
+    check_channels(image)
     with as_usage():
         goals = labels_survive(words.targets, words.k, subject.network.labels)
         bands = None if words.bands is None else parse_bands(words.bands)
@@ -196,7 +205,7 @@ def grow_with_progress(
 
 
 def write_files(subject: Subject, words: GrowWords, result: GrowResult, out: Path, stem: str) -> GrowFiles:
-    """Writes the layers file, the heat map and, where there are some, the counterexamples."""
+    """Writes the layers file, the heat map and, where there are some, the counterexamples and a picture of them."""
     layers = out / f"{stem}.layers.json"
     write_file(layers, to_text(layers_object(result.neighbourhood)).encode())
     heatmap = out / f"{stem}.png"
@@ -208,7 +217,17 @@ def write_files(subject: Subject, words: GrowWords, result: GrowResult, out: Pat
         saved = save_counterexample(
             outside, out, f"{stem}-outside", network_sha256=subject.network.sha256, property_name=words.claim
         )
-    return GrowFiles(layers, heatmap, write_evidence(result, out / f"{stem}.evidence.npz"), saved)
+    evidence = write_evidence(result, out / f"{stem}.evidence.npz")
+    return GrowFiles(layers, heatmap, evidence, _draw_limits(subject, words, result, out / f"{stem}-limits.png"), saved)
+
+
+def _draw_limits(subject: Subject, words: GrowWords, result: GrowResult, path: Path) -> Path | None:
+    limits = limits_of(result)
+    if not limits:
+        return None
+    name = f"{subject.short_network_name}, {subject.image_name}: {words.claim}, but not one step further"
+    draw_limits(result.neighbourhood, limits, path, name, subject.network, words.k)
+    return path
 
 
 def write_evidence(result: GrowResult, path: Path) -> Path | None:
@@ -262,6 +281,8 @@ def print_result(subject: Subject, words: GrowWords, result: GrowResult, files: 
     ]
     if files.evidence is not None:
         rows.append(("evidence file", str(files.evidence)))
+    if files.limits is not None:
+        rows.append(("limits", f"{files.limits}: which image ends which layer"))
     terminal.answers().print(Group(heading(verdict, claim), fields(rows)))
 
 

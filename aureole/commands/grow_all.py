@@ -18,8 +18,14 @@ from aureole.commands.question import Subject, keeping_contradictions
 from aureole.counterexample_files import file_stem
 from aureole.exits import ExitCode, OutputError
 from aureole.image_sets import read_images
+from aureole.images import write_file
+from aureole.influence_picture import draw_influence
+from aureole.influence_report import INFLUENCE_SCHEMA, influence_from_report, influence_object
+from aureole.json_parts import network_object, to_text
+from aureole.json_report import image_object
 from aureole.options import RunOptions
 from aureole.questions import object_pixels
+from synth.influence import Failure, Influence, InfluenceMap
 from synth.matching import match_labels
 from verifier.errors import InputError
 from verifier.evaluation import evaluate
@@ -34,11 +40,15 @@ class Pair:
     subject: Subject
     words: GrowWords
     perturbed: int
+    kept: int
+    objects: tuple[np.ndarray, ...]
 
     @property
     def key(self) -> str:
-        """What makes two questions the same: network, image and words."""
-        parts = (self.subject.network.sha256, self.subject.image.tobytes().hex(), repr(replace(self.words, trace=None)))
+        """What makes two questions the same: network, image, words and the perturbed object's pixels."""
+        subject = self.subject
+        mask = self.objects[self.perturbed].tobytes().hex()
+        parts = (subject.network.sha256, subject.image.tobytes().hex(), repr(replace(self.words, trace=None)), mask)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -51,7 +61,9 @@ def run(network_name: str, references: Sequence[str], words: GrowWords, options:
     path = options.out / RESULTS
     done = read_results(path)
     shown: list[dict[str, Any]] = []
-    for image in read_images(references, network.input_shape):
+    maps: list[Path] = []
+    images = read_images(references, network.input_shape)
+    for image, stem in zip(images, stems_of(network_name, [image.name for image in images]), strict=True):
         scores = evaluate(network, image.pixels[None].astype(np.float64))[0]
         subject = Subject(network_name, network, image.name, image.pixels, scores)
         try:
@@ -61,10 +73,14 @@ def run(network_name: str, references: Sequence[str], words: GrowWords, options:
             continue
         for pair in pairs:
             if pair.key not in done:
-                done[pair.key] = answer(pair, options)
+                done[pair.key] = answer(pair, stem, options)
                 append_result(path, {"key": pair.key, **done[pair.key]})
             shown.append(done[pair.key])
+        if pairs:
+            maps.append(write_influence(pairs, [done[pair.key] for pair in pairs], words, options.out / stem))
     terminal.answers().print(results_table(shown))
+    for written in maps:
+        terminal.answers().print(f"influence map: {written} and {written.with_suffix('.json').name}", soft_wrap=True)
     proved = [row["report"]["is_proved"] for row in shown if "report" in row]
     return int(ExitCode.ROBUST if proved and all(proved) and len(proved) == len(shown) else ExitCode.UNDECIDED)
 
@@ -76,18 +92,25 @@ def pairs_of(subject: Subject, words: GrowWords) -> Iterator[Pair]:
         InputError: The image has no such objects.
     """
     image = subject.image.astype(np.float64)
-    labels = match_labels(subject.network, image, [object_pixels(name, image) for name in words.objects])
-    for perturbed, kept in permutations(range(len(words.objects)), 2):
-        yield Pair(subject, replace(words, targets=(labels[kept],), objects=(words.objects[perturbed],)), perturbed)
+    objects = tuple(object_pixels(name, image) for name in words.objects)
+    labels = match_labels(subject.network, image, objects)
+    for perturbed, kept in permutations(range(len(objects)), 2):
+        own = replace(words, targets=(labels[kept],), objects=(words.objects[perturbed],))
+        yield Pair(subject, own, perturbed, kept, objects)
 
 
-def answer(pair: Pair, options: RunOptions) -> dict[str, Any]:
+def stems_of(network: str, images: Sequence[str]) -> list[str]:
+    """How the files of each image begin: network and image, and a piece of the image's full name where several share that."""
+    short = [file_stem(Path(network).stem, Path(image).stem) for image in images]
+    marks = [hashlib.sha256(image.encode()).hexdigest()[:8] for image in images]
+    return [stem if short.count(stem) == 1 else f"{stem}-{mark}" for stem, mark in zip(short, marks, strict=True)]
+
+
+def answer(pair: Pair, stem: str, options: RunOptions) -> dict[str, Any]:
     """One pair's report, or why there is none."""
     subject, words = pair.subject, pair.words
     head = {"image": subject.image_name, "perturbed": pair.perturbed, "target": words.targets[0]}
-    stem = file_stem(
-        subject.short_network_name, subject.short_image_name, "grow", f"object{pair.perturbed}-label{words.targets[0]}"
-    )
+    stem = f"{stem}-grow-object{pair.perturbed}-label{words.targets[0]}"
     trace = options.out / "traces" / f"{stem}-{pair.key[:12]}.jsonl"
     try:
         trace.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +124,53 @@ def answer(pair: Pair, options: RunOptions) -> dict[str, Any]:
     files = write_files(subject, words, result, options.out, stem)
     code = ExitCode.ROBUST if result.is_proved else ExitCode.UNDECIDED
     return head | {"report": report(subject, words, result, files, code)}
+
+
+def write_influence(pairs: Sequence[Pair], records: Sequence[dict[str, Any]], words: GrowWords, stem: Path) -> Path:
+    """Writes the influence map of one image as a picture, which is returned, and as JSON beside it.
+
+    Args:
+        pairs: All ordered pairs of the image.
+        records: Their results.
+        words: What was asked, with all objects.
+        stem: How both files begin.
+    """
+    subject = pairs[0].subject
+    found: list[Influence] = []
+    failures: list[Failure] = []
+    files: dict[tuple[int, int], dict[str, str | None]] = {}
+    labels = {pair.kept: pair.words.targets[0] for pair in pairs}
+    for pair, record in zip(pairs, records, strict=True):
+        place = (pair.perturbed, pair.kept)
+        try:
+            found.append(_influence(pair, record, place))
+            files[place] = record["report"]["files"]
+        except InputError as error:
+            failures.append(Failure(*place, str(error)))
+    image = subject.image.astype(np.float64)
+    objects = pairs[0].objects
+    influence = InfluenceMap(
+        image, objects, tuple(labels[kept] for kept in range(len(objects))), tuple(found), tuple(failures)
+    )
+    picture = stem.with_name(f"{stem.name}-influence.png")
+    draw_influence(influence, picture, f"{subject.short_network_name}, {subject.image_name}: what may change")
+    content = {
+        "schema": INFLUENCE_SCHEMA,
+        "network": network_object(subject.network, subject.network_name),
+        "image": image_object(subject.image_name, subject.scores, words.k),
+        "k": words.k,
+        "objects": list(words.objects),
+        **influence_object(influence, files, picture),
+    }
+    write_file(picture.with_suffix(".json"), to_text(content).encode())
+    return picture
+
+
+def _influence(pair: Pair, record: dict[str, Any], place: tuple[int, int]) -> Influence:
+    if "error" in record:
+        raise InputError(record["error"])
+    question = grow_question(pair.subject, pair.words)
+    return influence_from_report(record["report"], place, question.zones, pair.subject.network, question.goals)
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:

@@ -7,13 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aureole.api import classify_labels, grow, grow_zones, load_network, verify
+    from aureole.api import classify_labels, grow, grow_zones, influence_map, load_network, verify
     from aureole.certificate_files import SavedCertificate, save_certificate
-    from aureole.heatmap import draw_heatmap
+    from aureole.heatmap import draw_heatmap, draw_heatmaps
     from aureole.images import read_image
+    from aureole.influence_picture import draw_influence
     from synth.cutting import CutRule
     from synth.goals import labels_survive
     from synth.grow import GrowOptions
+    from synth.influence import Influence, InfluenceMap
     from synth.result import GrowResult, GrowStep
     from synth.zones import Sides, Zones
     from verifier.certificate import Certificate, TrustedClaim
@@ -37,13 +39,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "aureole.api": ("classify_labels", "grow", "grow_zones", "load_network", "verify"),
+    "aureole.api": ("classify_labels", "grow", "grow_zones", "influence_map", "load_network", "verify"),
     "aureole.certificate_files": ("SavedCertificate", "save_certificate"),
-    "aureole.heatmap": ("draw_heatmap",),
+    "aureole.heatmap": ("draw_heatmap", "draw_heatmaps"),
     "aureole.images": ("read_image",),
+    "aureole.influence_picture": ("draw_influence",),
     "synth.cutting": ("CutRule",),
     "synth.goals": ("labels_survive",),
     "synth.grow": ("GrowOptions",),
+    "synth.influence": ("Influence", "InfluenceMap"),
     "synth.result": ("GrowResult", "GrowStep"),
     "synth.zones": ("Sides", "Zones"),
     "verifier.certificate": ("Certificate", "TrustedClaim"),
@@ -83,6 +87,8 @@ __all__ = [
     "GrowOptions",
     "GrowResult",
     "GrowStep",
+    "Influence",
+    "InfluenceMap",
     "InputError",
     "LabelClassification",
     "LabelResult",
@@ -108,8 +114,11 @@ __all__ = [
     "check_certificate",
     "classify_labels",
     "draw_heatmap",
+    "draw_heatmaps",
+    "draw_influence",
     "grow",
     "grow_zones",
+    "influence_map",
     "keeps_thresholds",
     "keeps_top_k_set",
     "labels_survive",

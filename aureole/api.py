@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from jaxtyping import Bool, Float
 from attacks.margin import MarginAttack, MarginAttackOptions
 from aureole.exits import MissingFileError
 from nets import shipped
+from synth.goals import labels_survive
 from synth.grow import GrowOptions, label_question
 from synth.grow import grow_zones as _grow_zones
+from synth.influence import Failure, Influence, InfluenceMap, influence_of
+from synth.matching import match_labels
 from synth.result import GrowResult, GrowStep
 from synth.zones import Zones
 from verifier.bounds import BoundOptions
@@ -189,6 +193,72 @@ def grow_zones(
         on_step=on_step,
         trace=trace,
     )
+
+
+def influence_map(
+    network: Network,
+    image: Float[np.ndarray, "channels height width"],
+    objects: Sequence[Bool[np.ndarray, "height width"]],
+    k: int = 2,
+    *,
+    labels: Sequence[int] | None = None,
+    bands: Sequence[tuple[int, int]] | None = None,
+    options: GrowOptions | None = None,
+    timeout: float | None = None,
+    engine: str = "auto",
+    solver: str = "auto",
+    seed: int = 0,
+    device: str = "cpu",
+) -> InfluenceMap:
+    """How far each object and its surroundings may change while the label of another survives, for every ordered pair.
+
+    Args:
+        network: The network.
+        image: Values in [0, 1].
+        objects: Masks of at least two objects.
+        k: How many labels count as assigned.
+        labels: The label of each object; None to match the highest ones to them (`synth.matching`).
+        bands: Layers that share an epsilon (`synth.bands.parse_bands`); None for one a layer.
+        options: Of growing.
+        timeout: Seconds for each pair; None for no limit.
+        engine: As in `verify`.
+        solver: As in `verify`.
+        seed: As in `verify`.
+        device: As in `verify`.
+
+    A pair that has no answer, such as one whose label the image itself does not show, is among the `failures`.
+
+    Raises:
+        InputError: Fewer than two objects, not one label each, a label or k out of range, or a mask that does not fit.
+    """
+    if len(objects) < 2:
+        raise InputError(f"objects: got {len(objects)}, wanted the masks of at least two")
+    centre = np.asarray(image, dtype=np.float64)
+    chosen = match_labels(network, centre, objects) if labels is None else tuple(int(label) for label in labels)
+    if len(chosen) != len(objects):
+        raise InputError(f"labels: got {len(chosen)} for {len(objects)} objects, wanted one each")
+    zones = [Zones.of_objects(centre, [mask], bands=bands) for mask in objects]
+    goals = [labels_survive([label], k, network.labels) for label in chosen]
+    pairs: list[Influence] = []
+    failures: list[Failure] = []
+    for perturbed, kept in permutations(range(len(objects)), 2):
+        try:
+            grown = grow_zones(
+                network,
+                zones[perturbed],
+                goals[kept],
+                options=options,
+                timeout=timeout,
+                engine=engine,
+                solver=solver,
+                seed=seed,
+                device=device,
+            )
+        except InputError as error:
+            failures.append(Failure(perturbed, kept, str(error)))
+            continue
+        pairs.append(influence_of(perturbed, kept, chosen[kept], grown))
+    return InfluenceMap(centre, tuple(objects), chosen, tuple(pairs), tuple(failures))
 
 
 def _attack(seed: int, device: str) -> MarginAttack:

@@ -58,10 +58,16 @@ def _draw_objects(axes: Any, influence: InfluenceMap) -> None:
     for number, mask in enumerate(influence.objects):
         colour = _COLOURS[number % len(_COLOURS)]
         draw_outline(axes, mask, colour, 1.4)
-        row, column = (float(place.mean()) for place in np.nonzero(mask))
+        rows, columns = np.nonzero(mask)
         words = f"{number}: label {influence.labels[number]}"
         axes.text(
-            column, row, words, color="white", ha="center", fontsize=8, bbox={"facecolor": "0.1", "edgecolor": colour}
+            columns.mean(),
+            rows.min() - 1.0,
+            words,
+            color="white",
+            ha="center",
+            fontsize=8,
+            bbox={"facecolor": "0.1", "edgecolor": colour},
         )
 
 

@@ -1,6 +1,7 @@
 """Parts that pictures of neighbourhoods share: figures without a display, images, outlines, epsilons as colours."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ _HEAT = "inferno"
 _DIVERGING = "RdBu_r"
 _LOG_RATIO = 12.0
 _DOTS_PER_INCH = 130
+_LETTERS_PER_INCH = 8.5
 
 
 def check_channels(image: np.ndarray) -> None:
@@ -37,7 +39,10 @@ def new_figure(width: float, height: float, heading: str) -> Any:
 
     figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    figure.suptitle(heading, fontsize=13, fontweight="bold")
+    lines = [
+        part for line in heading.split("\n") for part in textwrap.wrap(line, max(20, int(_LETTERS_PER_INCH * width)))
+    ]
+    figure.suptitle("\n".join(lines), fontsize=13, fontweight="bold")
     return figure
 
 

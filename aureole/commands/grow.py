@@ -225,7 +225,7 @@ def _draw_limits(subject: Subject, words: GrowWords, result: GrowResult, path: P
     limits = limits_of(result)
     if not limits:
         return None
-    name = f"{subject.short_network_name}, {subject.image_name}: {words.claim}, but not one step further"
+    name = f"{subject.short_network_name}, {subject.short_image_name}: {words.claim}, but not one step further"
     draw_limits(result.neighbourhood, limits, path, name, subject.network, words.k)
     return path
 

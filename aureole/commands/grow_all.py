@@ -153,7 +153,11 @@ def write_influence(pairs: Sequence[Pair], records: Sequence[dict[str, Any]], wo
         image, objects, tuple(labels[kept] for kept in range(len(objects))), tuple(found), tuple(failures)
     )
     picture = stem.with_name(f"{stem.name}-influence.png")
-    draw_influence(influence, picture, f"{subject.short_network_name}, {subject.image_name}: what may change")
+    draw_influence(
+        influence,
+        picture,
+        f"{subject.short_network_name}, {subject.short_image_name}: how far one object may change before another's label is lost",
+    )
     content = {
         "schema": INFLUENCE_SCHEMA,
         "network": network_object(subject.network, subject.network_name),

@@ -3,7 +3,7 @@
     python benchmarks/maximal.py run    --out out/maximal.jsonl     # defences x cutting weights x methods x 20 images
     python benchmarks/maximal.py bands  --out out/maximal.jsonl     # size and upper bound against time, for 4, 8 and all bands
     python benchmarks/maximal.py report --out out/maximal.jsonl     # the tables, in Markdown
-    python benchmarks/maximal.py plot   --out out/maximal.jsonl     # the bands' convergence as a PNG beside it
+    python benchmarks/maximal.py plot   --out out/maximal.jsonl     # pictures beside it: convergence, and epsilons side by side
 
 Every finished run is one line of JSON, written and synchronised at once; what the file already holds is not run again, and a last
 line that was cut off is dropped. Runs differ in method only: image, object, target, network, verifier, attack and time are
@@ -26,6 +26,8 @@ import typer
 
 import aureole
 from attacks.margin import MarginAttack
+from aureole.convergence_picture import Convergence, ConvergencePoint, draw_convergence
+from aureole.heatmap import HeatPanel, draw_heatmaps
 from nets import shipped
 from synth import baselines
 from synth.bands import parse_bands
@@ -116,7 +118,10 @@ def outcome(result: GrowResult) -> dict[str, Any]:
         "queries": asdict(result.counts),
         "epsilons": [float(epsilon) for epsilon in result.neighbourhood.epsilons],
         "sizes": [[round(step.seconds, 2), step.counts.complete, step.best_size] for step in result.steps],
-        "bounds": [[round(point.seconds, 2), point.size, point.upper_bound] for point in result.gap_history],
+        "bounds": [
+            [round(point.seconds, 2), point.size, point.upper_bound, point.counts.complete]
+            for point in result.gap_history
+        ],
     }
 
 
@@ -264,37 +269,58 @@ def report(out: Out = Path("out/maximal.jsonl")) -> None:
         print(f"{len(failed)} runs ended with an error: {sorted({record['error'] for record in failed})}")
 
 
-@app.command()
-def plot(out: Out = Path("out/maximal.jsonl")) -> None:
-    """Draws size and upper bound against time, one panel per network, one colour per number of bands."""
-    from matplotlib.figure import Figure
-
-    shown = [record for record in read(out) if record["kind"] == "bands" and "error" not in record]
-    panels = list(groups(shown, "network", "image"))
-    if not panels:
-        raise typer.BadParameter(f"{out} holds no runs with bands; run the command bands first")
-    figure = Figure(figsize=(5.0 * len(panels), 4.0), layout="constrained")
-    for axes, ((network, image), rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for colour, row in zip(("tab:blue", "tab:orange", "tab:green"), rows, strict=False):
-            times = [point[0] for point in row["bounds"]]
-            axes.step(
-                times, [point[2] for point in row["bounds"]], where="post", color=colour, label=f"{row['method']} bands"
-            )
-            axes.step(
-                [step[0] for step in row["sizes"]],
-                [step[2] for step in row["sizes"]],
-                where="post",
-                color=colour,
-                linestyle="--",
-            )
-        axes.set(
-            title=f"{network}, image {image}",
-            xlabel="seconds",
-            ylabel="weighted size (dashed) and its bound",
-            yscale="log",
+def convergences(records: list[dict[str, Any]]) -> dict[str, list[Convergence]]:
+    """Runs with bands by network and image. Records of older runs did not count the queries of bounds."""
+    panels: dict[str, list[Convergence]] = defaultdict(list)
+    for row in records:
+        sizes = tuple(ConvergencePoint(seconds, queries, size) for seconds, queries, size in row["sizes"])
+        bounds = tuple(
+            ConvergencePoint(point[0], point[3] if len(point) > 3 else None, point[2]) for point in row["bounds"]
         )
-        axes.legend()
-    figure.savefig(out.with_suffix(".png"), dpi=120)
+        panels[f"{row['network']}, image {row['image']}"].append(Convergence(f"{row['method']} bands", sizes, bounds))
+    return panels
+
+
+def heat_rows(records: list[dict[str, Any]], images: int) -> list[list[HeatPanel]]:
+    """Our neighbourhoods: one row per image and cutting weights, one column per network."""
+    own = {(row["image"], row["cut"], row["network"]): row for row in records if row["method"] == OURS}
+    chosen = sorted({image for image, _, _ in own})[:images]
+    return [
+        [heat_panel(own.get((image, cut, name)), name, image, cut) for name in NETWORKS]
+        for image in chosen
+        for cut in CUTS
+        if any((image, cut, name) in own for name in NETWORKS)
+    ]
+
+
+def heat_panel(row: dict[str, Any] | None, network: str, image: int, cut: str) -> HeatPanel:
+    """One panel; an empty one where the run is missing."""
+    title = f"{network}, image {image}, {cut}"
+    if row is None:
+        return HeatPanel(f"{title}\nnot measured", None)
+    shipped_images = shipped.images()
+    centre = shipped_images.images[image].astype(np.float64)
+    zones = Zones.of_layers(centre, shipped_images.masks[image][0])
+    proof = "" if row["is_proved"] else ", NOT proved"
+    return HeatPanel(f"{title}\nsize {row['weighted_size']:.3g}{proof}", zones.neighbourhood(np.array(row["epsilons"])))
+
+
+@app.command()
+def plot(out: Out = Path("out/maximal.jsonl"), images: int = 3) -> None:
+    """Draws what was measured: convergence with bands; epsilons of the first images, by network and cutting weights."""
+    good = [record for record in read(out) if "error" not in record]
+    panels = convergences([record for record in good if record["kind"] == "bands"])
+    rows = heat_rows([record for record in good if record["kind"] == "grow"], images)
+    if not panels and not rows:
+        raise typer.BadParameter(f"{out} holds no finished runs; run the command run or bands first")
+    if panels:
+        path = out.with_name(f"{out.stem}-convergence.png")
+        draw_convergence(panels, path, "Proved size and proved upper bound, by number of bands")
+        print(path)
+    if rows:
+        path = out.with_name(f"{out.stem}-epsilons.png")
+        draw_heatmaps(rows, path, "Epsilon by pixel: three defences, fixed and sensitivity cutting weights")
+        print(path)
 
 
 if __name__ == "__main__":

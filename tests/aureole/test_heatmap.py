@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aureole.heatmap import HeatmapText, draw_heatmap
+from aureole.heatmap import HeatmapText, HeatPanel, draw_heatmap, draw_heatmaps
 from verifier.errors import InputError
 from verifier.layered import LayeredNeighbourhood, layer_distances
 
@@ -50,4 +50,18 @@ def test_all_zero_epsilons(tmp_path):
 def test_two_channels_are_refused(tmp_path):
     with pytest.raises(InputError, match="channels"):
         draw_heatmap(neighbourhood(0.5, 2), tmp_path / "heat.png", TEXT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_side_by_side(tmp_path):
+    path = tmp_path / "many.png"
+    rows = [[HeatPanel("left", neighbourhood(0.5)), HeatPanel("none", None)]]
+    draw_heatmaps(rows, path, "both")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("rows", [[], [[]], [[HeatPanel("none", None)]], [[HeatPanel("one", neighbourhood(0.5))], []]])
+def test_what_cannot_be_side_by_side_is_refused(tmp_path, rows):
+    with pytest.raises(InputError, match="heat maps"):
+        draw_heatmaps(rows, tmp_path / "many.png", "none")
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from benchmarks import maximal
+from nets import shipped
+from synth.zones import Zones
 
 
 def record(network="strided3-none", image=0, method="ours", cut="fixed", size=0.2, complete=2):
@@ -83,8 +85,48 @@ def test_a_real_run_is_kept(tmp_path):
     json.dumps(kept, allow_nan=False)
     assert kept["upper_bound"] >= kept["weighted_size"]
     assert len(kept["epsilons"]) == 4
-    write(path, kept | {"bounds": [[0.5, 0.1, 2.0], [1.0, 0.1, 1.0]]})
+    write(path, kept | {"bounds": [[0.5, 0.1, 2.0], [1.0, 0.1, 1.0, 3]]})
     maximal.plot(path)
-    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(Exception, match="no runs with bands"):
+    assert (tmp_path / "m-convergence.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "m-epsilons.png").exists()
+
+
+def test_curves_are_told_apart_and_older_records_have_no_queries():
+    row = {
+        **record(method="4"),
+        "kind": "bands",
+        "sizes": [[0.1, 1, 0.2]],
+        "bounds": [[0.5, 0.2, 2.0], [1.0, 0.2, 1.0, 3]],
+    }
+    (panel,) = maximal.convergences([row, row | {"method": "8"}]).items()
+    assert panel[0] == "strided3-none, image 0"
+    assert [run.name for run in panel[1]] == ["4 bands", "8 bands"]
+    assert [(point.queries, point.value) for point in panel[1][0].bounds] == [(None, 2.0), (3, 1.0)]
+    assert panel[1][0].sizes[0].queries == 1
+
+
+def test_epsilons_side_by_side(tmp_path):
+    layers = len(Zones.of_layers(shipped.images().images[0].astype(float), shipped.images().masks[0][0]).names)
+    records = [
+        record(network=name, cut=cut) | {"is_proved": True, "epsilons": [0.01] * layers}
+        for name in maximal.NETWORKS[:2]
+        for cut in maximal.CUTS
+    ]
+    records.append(record(method="uniform"))
+    rows = maximal.heat_rows(records, 3)
+    titles = [[panel.title for panel in row] for row in rows]
+    assert [[title.splitlines()[0].split(", ")[2] for title in row] for row in titles] == [
+        ["fixed"] * 3,
+        ["sensitivity"] * 3,
+    ]
+    assert [panel.neighbourhood is None for panel in rows[0]] == [False, False, True]
+    assert "not measured" in titles[0][2]
+    path = tmp_path / "m.jsonl"
+    write(path, *records)
+    maximal.plot(path)
+    assert (tmp_path / "m-epsilons.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_to_draw_is_said(tmp_path):
+    with pytest.raises(Exception, match="no finished runs"):
         maximal.plot(tmp_path / "none.jsonl")

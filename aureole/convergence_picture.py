@@ -56,9 +56,11 @@ def draw_convergence(panels: Mapping[str, Sequence[Convergence]], path: Path, he
         InputError: There is no panel.
         OutputError: The file cannot be written.
     """
+    from matplotlib.ticker import MaxNLocator
+
     if not panels:
         raise InputError("convergence: got no run to draw, wanted at least one")
-    figure = new_figure(4.6 * len(panels), 7.0, heading)
+    figure = new_figure(4.6 * len(panels) + 0.8, 7.0, heading)
     rows = figure.subplots(2, len(panels), squeeze=False, sharey="col")
     for column, (title, runs) in enumerate(panels.items()):
         for axes, by_queries in zip(rows[:, column], (False, True), strict=True):
@@ -68,15 +70,23 @@ def draw_convergence(panels: Mapping[str, Sequence[Convergence]], path: Path, he
                 xlabel="complete queries" if by_queries else "seconds", ylabel="weighted size (dashed) and its bound"
             )
             axes.set_yscale("log")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=by_queries))
         rows[0, column].set_title(title, fontsize=10)
         rows[0, column].legend(fontsize=8, frameon=False)
     write_file(path, png_of(figure))
 
 
 def _draw_run(axes: Any, run: Convergence, colour: str, *, by_queries: bool) -> None:
-    for points, style, label in ((run.bounds, "-", run.name), (run.sizes, "--", None)):
-        # A size of 0, before the first proof, has no place on a logarithmic scale.
-        shown = [point for point in points if point.value > 0.0 and not (by_queries and point.queries is None)]
-        places = [point.queries if by_queries else point.seconds for point in shown]
-        values = [point.value for point in shown]
-        axes.step(places, values, where="post", linestyle=style, color=colour, label=label, marker=".", markersize=3)
+    curves = [_curve(points, by_queries=by_queries) for points in (run.bounds, run.sizes)]
+    end = max((place for curve in curves for place, _ in curve), default=0.0)
+    for curve, style, label in zip(curves, ("-", "--"), (run.name, None), strict=True):
+        places, values = [place for place, _ in curve], [value for _, value in curve]
+        # What holds at the last point holds until the run ends.
+        line = (places + [end] * bool(places), values + values[-1:])
+        axes.step(*line, where="post", linestyle=style, color=colour, label=label, marker=".", markersize=3)
+
+
+def _curve(points: Sequence[ConvergencePoint], *, by_queries: bool) -> list[tuple[float, float]]:
+    # A size of 0, before the first proof, has no place on a logarithmic scale.
+    places = [(point.queries if by_queries else point.seconds, point.value) for point in points if point.value > 0.0]
+    return [(float(place), value) for place, value in places if place is not None]

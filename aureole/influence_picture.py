@@ -1,5 +1,6 @@
 """Draws an influence map: the image, an epsilon heat map per ordered pair with what limits it, and the matrix."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def draw_influence(influence: InfluenceMap, path: Path, heading: str) -> None:
     """Writes one PNG: the image with its objects outlined, a row of panels per perturbed object, and the matrix.
 
     Each ordered pair has its epsilons as a heat map, all on one colour scale, and beside it the counterexample that stops the layer
-    of the smallest epsilon, this layer outlined. The matrix says for each pair the proved size, its upper bound, the mean
-    epsilon, the area above zero and whether it is maximal.
+    of the smallest epsilon, this layer outlined; where no layer is known to be at its limit, the nearest counterexample found.
+    The matrix says for each pair the proved size, its upper bound, the mean epsilon, the area above zero and whether it is
+    maximal.
 
     Args:
         influence: The map, with at least two objects.
@@ -94,15 +96,23 @@ def _draw_pairs(figure: Any, influence: InfluenceMap, columns: int) -> None:
 
 
 def _draw_tightest(axes: Any, pair: Influence) -> None:
-    limit = pair.tightest
-    if limit is None:
-        _say(axes, "no layer is known\nto be at its limit")
-    elif limit.image is None:
+    limit, outside = pair.tightest, pair.outside
+    shape = pair.neighbourhood.image.shape
+    if limit is not None and limit.image is not None:
+        title = f"{limit.name} stops at {limit.epsilon:.3g}:\nlost here by {limit.margin_lower:.2g}"
+        mask = zone_mask(pair.neighbourhood, limit.layer)
+        draw_image(axes, np.reshape(limit.image, shape), [mask], title, **_ENLARGED)
+    elif limit is None and outside is not None and outside.image is not None:
+        title = f"nearest loss found, by {outside.margin_lower:.2g}:\nfurther in {_listed(outside.exceeded)}"
+        draw_image(axes, np.reshape(outside.image, shape), [pair.neighbourhood.pixels], title)
+    elif limit is not None:
         _say(axes, f"{limit.name} stops at {limit.epsilon:.3g};\nits counterexample\nis not at hand")
     else:
-        image = np.reshape(limit.image, pair.neighbourhood.image.shape)
-        title = f"{limit.name} stops at {limit.epsilon:.3g}:\nlost here by {limit.margin_lower:.2g}"
-        draw_image(axes, image, [zone_mask(pair.neighbourhood, limit.layer)], title, **_ENLARGED)
+        _say(axes, "no layer is known\nto be at its limit")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 2 else f"{len(names)} layers"
 
 
 def _say(axes: Any, text: str) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from synth.influence import Influence, InfluenceMap, Limit
+from aureole.images import read_image
+from synth.influence import Influence, InfluenceMap, Limit, Outside, exceeded_layers
 from synth.zones import Zones
-from verifier.errors import InputError
+from verifier.errors import AureoleError, InputError
 from verifier.evaluation import evaluate
 from verifier.network import Network
 from verifier.property import Property
@@ -28,6 +29,15 @@ def limit_object(limit: Limit) -> dict[str, Any]:
         "step": limit.step,
         "margin_lower": limit.margin_lower,
         "runtime_margin": limit.runtime_margin,
+    }
+
+
+def outside_object(outside: Outside) -> dict[str, Any]:
+    """The nearest counterexample outside, without its image."""
+    return {
+        "exceeded": list(outside.exceeded),
+        "margin_lower": outside.margin_lower,
+        "runtime_margin": outside.runtime_margin,
     }
 
 
@@ -71,11 +81,19 @@ def _pairs(influence: InfluenceMap, files: Mapping[tuple[int, int], dict[str, st
             "limits": [limit_object(limit) for limit in pair.limits],
             "undecided": list(pair.undecided),
             "unrestricted": list(pair.unrestricted),
+            "outside": pair.outside and outside_object(pair.outside),
             "files": files.get((pair.perturbed, pair.kept)),
         }
         for pair in influence.pairs
     ]
-    empty: dict[str, Any] = {"tightest": None, "limits": [], "undecided": [], "unrestricted": [], "files": None}
+    empty: dict[str, Any] = {
+        "tightest": None,
+        "limits": [],
+        "undecided": [],
+        "unrestricted": [],
+        "outside": None,
+        "files": None,
+    }
     for failure in influence.failures:
         place = {"perturbed": failure.perturbed, "kept": failure.kept, "target": influence.labels[failure.kept]}
         rows.append({**place, "error": failure.reason, **empty})
@@ -134,11 +152,40 @@ def influence_from_report(
             limits,
             tuple(names[layer] for layer in report["undecided_layers"]),
             tuple(names[layer] for layer in report["saturated_layers"]),
+            _outside(report, names, zones, epsilons, network, goals),
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(
             f"report of a pair: {type(error).__name__}: {error}; it is of another form or version"
         ) from error
+
+
+def _outside(
+    report: Mapping[str, Any],
+    names: Sequence[str],
+    zones: Zones,
+    epsilons: np.ndarray,
+    network: Network,
+    goals: Sequence[Property],
+) -> Outside | None:
+    kept = report["outside"]
+    if kept is None:
+        return None
+    radii = np.array(report["outside_radii"], dtype=np.float64)
+    image = _image((kept["files"] or {}).get("npy"), zones.image.shape)
+    if image is not None and not _is_violation(image, radii, zones, network, goals):
+        image = None
+    exceeded = exceeded_layers(names, epsilons, radii)
+    return Outside(exceeded, float(kept["margin_lower"]), float(kept["runtime_margin"]), image)
+
+
+def _image(path: str | None, shape: tuple[int, ...]) -> Float[np.ndarray, "..."] | None:
+    if path is None:
+        return None
+    try:
+        return read_image(path, shape)
+    except AureoleError:
+        return None
 
 
 def _evidence(path: str | None, shape: tuple[int, ...]) -> dict[int, Float[np.ndarray, "..."]]:
@@ -169,7 +216,14 @@ def _checked(
         return None
     enlarged = epsilons.copy()
     enlarged[layer] = min(1.0, enlarged[layer] + step)
-    if not (zones.radii(image) <= enlarged + _OUTSIDE_TOLERANCE).all():
-        return None
+    return image if _is_violation(image, enlarged, zones, network, goals) else None
+
+
+def _is_violation(
+    image: np.ndarray, radii: np.ndarray, zones: Zones, network: Network, goals: Sequence[Property]
+) -> bool:
+    """Whether the image is within these radii and violates a goal."""
+    if not (zones.radii(image) <= radii + _OUTSIDE_TOLERANCE).all():
+        return False
     scores = evaluate(network, image[None].astype(np.float64))[0]
-    return image if max(float(goal.margin(scores)) for goal in goals) > 0.0 else None
+    return max(float(goal.margin(scores)) for goal in goals) > 0.0

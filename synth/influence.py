@@ -1,12 +1,12 @@
 """The influence map of an image: how far each object and its surroundings may change before another object's label is lost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from synth.result import GrowResult
+from synth.result import GrowResult, Vector
 from synth.zones import Neighbourhood
 from verifier.errors import InputError
 
@@ -35,6 +35,23 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Outside:
+    """The nearest counterexample found outside the neighbourhood, replayed; several layers may have to grow to reach it.
+
+    Attributes:
+        exceeded: Names of the layers in which it goes further than the neighbourhood.
+        margin_lower: A rigorous lower bound of its margin, above 0.
+        runtime_margin: Its margin in ONNX Runtime.
+        image: The counterexample, None where only its numbers were kept.
+    """
+
+    exceeded: tuple[str, ...]
+    margin_lower: float
+    runtime_margin: float
+    image: Float[np.ndarray, "..."] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Influence:
     """How far one object and its surroundings may change while the label of another survives.
 
@@ -49,6 +66,7 @@ class Influence:
         limits: One per layer that has such a counterexample, in the layers' order.
         undecided: Names of the layers below 1 that have none.
         unrestricted: Names of the layers with epsilon 1.
+        outside: The nearest counterexample found outside, None without one.
     """
 
     perturbed: int
@@ -62,6 +80,7 @@ class Influence:
     limits: tuple[Limit, ...]
     undecided: tuple[str, ...]
     unrestricted: tuple[str, ...]
+    outside: Outside | None
 
     @property
     def mean_epsilon(self) -> float:
@@ -140,7 +159,21 @@ def influence_of(perturbed: int, kept: int, target: int, result: GrowResult) -> 
         limits_of(result),
         tuple(result.names[layer] for layer in result.undecided_layers),
         tuple(result.names[layer] for layer in result.saturated_layers),
+        _outside_of(result),
     )
+
+
+def exceeded_layers(names: Sequence[str], epsilons: Vector, radii: Vector) -> tuple[str, ...]:
+    """The names of the layers in which a counterexample of these radii goes further than the epsilons."""
+    return tuple(name for name, epsilon, radius in zip(names, epsilons, radii, strict=True) if radius > epsilon)
+
+
+def _outside_of(result: GrowResult) -> Outside | None:
+    found, radii = result.counterexample, result.counterexample_radii
+    if found is None or radii is None:
+        return None
+    exceeded = exceeded_layers(result.names, result.neighbourhood.epsilons, radii)
+    return Outside(exceeded, float(found.margin_lower), float(found.runtime_margin), found.image)
 
 
 def limits_of(result: GrowResult) -> tuple[Limit, ...]:

@@ -1,5 +1,6 @@
 """The influence map of an image: what `grow-all` writes, what the function returns, and what is drawn."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def planted(image, masks, sizes=(0.5, 0.75), labels=(0, 1)):
         around = zones.neighbourhood(np.array([1.0, size / 2]))
         outside = np.clip(image - 0.3, 0, 1)
         limits = (Limit(1, zones.names[1], size / 2, STEP, 0.1, 0.1, outside),)
-        pairs.append(Influence(perturbed, kept, labels[kept], around, True, True, size, 1.0, limits, (), ("layer 0",)))
+        pairs.append(
+            Influence(perturbed, kept, labels[kept], around, True, True, size, 1.0, limits, (), ("layer 0",), None)
+        )
     return InfluenceMap(image.astype(np.float64), masks, labels, tuple(pairs))
 
 
@@ -138,6 +141,8 @@ def report_of(influence, evidence):
         "undecided_layers": [],
         "saturated_layers": [0],
         "limits": [{"layer": 1, "margin_lower": 0.1, "runtime_margin": 0.1}],
+        "outside": None,
+        "outside_radii": None,
         "files": {"evidence": str(evidence)},
     }
 
@@ -159,6 +164,24 @@ def test_only_images_that_are_what_they_should_be_are_evidence(
     found = influence_from_report(report, (0, 1), zones, network, labels_survive([1], 2, network.labels))
     assert found.limits[0].epsilon == epsilon
     assert (found.limits[0].image is not None) == is_shown
+
+
+@pytest.mark.parametrize(("change", "is_shown"), [(-0.405, True), (-0.3, False)], ids=["right", "no violation"])
+def test_the_nearest_counterexample_is_checked_too(tmp_path, halves, pixels, halved, change, is_shown):
+    network, path = public.load_network(str(halves)), tmp_path / "outside.npy"
+    image = pixels.copy()
+    image[..., 3:] += np.float32(change)
+    np.save(path, image)
+    report = report_of(planted(pixels, halved, sizes=(0.2, 0.5)), tmp_path / "none.npz") | {"limits": []}
+    report["outside"] = {"margin_lower": 0.1, "runtime_margin": 0.2, "files": {"npy": str(path)}}
+    report["outside_radii"] = [0.0, 0.41]
+    zones = Zones.of_objects(pixels.astype(np.float64), [halved[0]], bands=BANDS)
+    found = influence_from_report(report, (0, 1), zones, network, labels_survive([1], 2, network.labels))
+    assert found.outside.exceeded == ("layers 1-",)
+    assert (found.outside.image is not None) == is_shown
+    whole = planted(pixels, halved)
+    draw_influence(dataclasses.replace(whole, pairs=(found, whole.pairs[1])), tmp_path / "map.png", "outside")
+    assert (tmp_path / "map.png").exists()
 
 
 def test_a_report_of_another_form_is_refused(halves, pixels, halved, tmp_path):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from synth.influence import Failure, Influence, InfluenceMap, Limit
+from synth.influence import Failure, Influence, InfluenceMap, Limit, exceeded_layers
 from verifier.errors import InputError
 from verifier.layered import LayeredNeighbourhood, layer_distances
 
@@ -28,7 +28,7 @@ def pair(perturbed, kept, epsilons, **changes):
     widths = np.zeros(layers)
     widths[: len(epsilons)] = epsilons
     neighbourhood = LayeredNeighbourhood(IMAGE, pixels, widths)
-    found = Influence(perturbed, kept, kept + 4, neighbourhood, True, True, 0.25, 0.5, (), (), ())
+    found = Influence(perturbed, kept, kept + 4, neighbourhood, True, True, 0.25, 0.5, (), (), (), None)
     return dataclasses.replace(found, **changes)
 
 
@@ -72,3 +72,7 @@ def test_every_ordered_pair_is_there_once(pairs):
 def test_one_label_per_object():
     with pytest.raises(InputError, match="labels"):
         InfluenceMap(IMAGE, OBJECTS, (4,), (pair(0, 1, [0.5]), pair(1, 0, [0.5])))
+
+
+def test_a_counterexample_exceeds_the_layers_that_it_changes_more():
+    assert exceeded_layers(("a", "b", "c"), np.array([0.1, 0.2, 0.3]), np.array([0.1, 0.3, 0.0])) == ("b",)

@@ -71,7 +71,7 @@ def _matrix(influence: InfluenceMap, measure: Any) -> list[list[Any]]:
 
 
 def _pairs(influence: InfluenceMap, files: Mapping[tuple[int, int], dict[str, str | None]]) -> list[dict[str, Any]]:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "perturbed": pair.perturbed,
             "kept": pair.kept,

@@ -54,7 +54,8 @@ def draw_limits(
     places = figure.subplots(2 * blocks, columns, squeeze=False)
     for axes in places.flat:
         axes.set_axis_off()
-    images = np.stack([np.reshape(limit.image, neighbourhood.image.shape) for limit in chosen]).astype(np.float64)
+    shown = [limit.image for limit in chosen if limit.image is not None]
+    images = np.stack(shown).reshape(-1, *neighbourhood.image.shape).astype(np.float64)
     scores = evaluate(network, images)
     for place, (limit, image) in enumerate(zip(chosen, images, strict=True)):
         block, column = divmod(place, columns)

@@ -133,7 +133,8 @@ class InfluenceMap:
         if len(self.labels) != count:
             raise InputError(f"influence map: got {len(self.labels)} labels for {count} objects, wanted one each")
         wanted = [(perturbed, kept) for perturbed in range(count) for kept in range(count) if perturbed != kept]
-        found = sorted((one.perturbed, one.kept) for one in (*self.pairs, *self.failures))
+        answered = [(pair.perturbed, pair.kept) for pair in self.pairs]
+        found = sorted(answered + [(failure.perturbed, failure.kept) for failure in self.failures])
         if found != wanted:
             raise InputError(f"influence map: got the pairs {found}, wanted each of {wanted} once")
 

@@ -27,6 +27,9 @@ def test_evidence_bound_and_gap(aureole, check_report, halves, image):
     assert sum(report["queries"].values()) > 0
     evidence = np.load(report["files"]["evidence"])
     assert evidence["layers"].tolist() == report["excluded_layers"]
+    assert [limit["layer"] for limit in report["limits"]] == report["excluded_layers"]
+    assert all(limit["margin_lower"] > 0 and limit["step"] == 0.05 for limit in report["limits"])
+    assert Path(report["files"]["limits"]).read_bytes().startswith(b"\x89PNG")
     centre = np.load(image) if str(image).endswith(".npy") else None
     epsilons = np.array(report["neighbourhood"]["epsilons"])
     for layer, shown in zip(evidence["layers"], evidence["images"], strict=True):

@@ -46,6 +46,22 @@ def test_every_ordered_pair_of_every_image_and_nothing_twice(aureole, check_repo
     assert "label kept" in again.out
 
 
+def test_a_mask_file_that_changed_is_another_question(aureole, halves, folder, tmp_path):
+    masks = [tmp_path / "left.npy", tmp_path / "right.npy"]
+    left = np.zeros((6, 6), np.bool_)
+    left[:, :3] = True
+    for path, mask in zip(masks, (left, ~left), strict=True):
+        np.save(path, mask)
+    words = ("--object", masks[0], "--object", masks[1], "--timeout", "0")
+    aureole("grow-all", halves, folder, *words)
+    aureole("grow-all", halves, folder, *words)
+    assert len(lines()) == 2
+    left[0, 2] = False
+    np.save(masks[0], left)
+    aureole("grow-all", halves, folder, *words)
+    assert [json.loads(line)["perturbed"] for line in lines()] == [0, 1, 0]
+
+
 def test_an_image_without_such_objects_is_named_and_the_others_go_on(aureole, halves, tmp_path, pixels):
     folder = tmp_path / "mixed"
     folder.mkdir()

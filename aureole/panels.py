@@ -42,7 +42,8 @@ def new_figure(width: float, height: float, heading: str) -> Any:
     lines = [
         part for line in heading.split("\n") for part in textwrap.wrap(line, max(20, int(_LETTERS_PER_INCH * width)))
     ]
-    figure.suptitle("\n".join(lines), fontsize=13, fontweight="bold")
+    # Names of files may hold a dollar sign, which is no formula.
+    figure.suptitle("\n".join(lines), fontsize=13, fontweight="bold", parse_math=False)
     return figure
 
 
@@ -159,4 +160,4 @@ def _for_imshow(image: np.ndarray) -> np.ndarray:
 def _panel(axes: Any, title: str, image: np.ndarray) -> None:
     height, width = image.shape[1:]
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)

@@ -225,8 +225,8 @@ def _draw_limits(subject: Subject, words: GrowWords, result: GrowResult, path: P
     limits = limits_of(result)
     if not limits:
         return None
-    name = f"{subject.short_network_name}, {subject.short_image_name}: {words.claim}, but not one step further"
-    draw_limits(result.neighbourhood, limits, path, name, subject.network, words.k)
+    title = f"{subject.short_network_name}, {subject.short_image_name}: what ends '{words.claim}'"
+    draw_limits(result.neighbourhood, limits, path, title, subject.network, words.k)
     return path
 
 
@@ -282,7 +282,7 @@ def print_result(subject: Subject, words: GrowWords, result: GrowResult, files: 
     if files.evidence is not None:
         rows.append(("evidence file", str(files.evidence)))
     if files.limits is not None:
-        rows.append(("limits", f"{files.limits}: which image ends which layer"))
+        rows.append(("limits", f"{files.limits}: the image that stops each layer"))
     terminal.answers().print(Group(heading(verdict, claim), fields(rows)))
 
 

@@ -53,6 +53,11 @@ def test_two_channels_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_dollar_signs_in_names_are_no_formulas(tmp_path):
+    path = tmp_path / "heat.png"
+    drawn(path, neighbourhood(0.5), path, HeatmapText("$a^$", "$b^$", "$c^$", "$d^$"), neighbourhood(0.5).image)
+
+
 def test_side_by_side(tmp_path):
     path = tmp_path / "many.png"
     rows = [[HeatPanel("left", neighbourhood(0.5)), HeatPanel("none", None)]]

@@ -22,11 +22,12 @@ from aureole.panels import (
     number_ticks,
     png_of,
 )
-from synth.zones import Neighbourhood
+from synth.zones import Neighbourhood, ZonedNeighbourhood
 from verifier.errors import InputError
 from verifier.layered import LayeredNeighbourhood
 
 _PANEL_INCHES = 2.5
+_MOST_NAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +139,14 @@ def _draw_layers(axes: Any, neighbourhood: Neighbourhood, norm: Any) -> None:
         axes.set_yscale("log")
         axes.set_ylim(float(norm.vmin) * 0.8, ceiling)
         number_ticks(axes.yaxis, norm)
-    is_layered = isinstance(neighbourhood, LayeredNeighbourhood)
-    axes.set_xlabel(
-        "layer: Chebyshev distance from the outlined object, in pixels"
-        if is_layered
-        else "zone, in the report's order",
-        fontsize=9,
-    )
+    if isinstance(neighbourhood, LayeredNeighbourhood):
+        axes.set_xlabel("layer: Chebyshev distance from the outlined object, in pixels", fontsize=9)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    elif isinstance(neighbourhood, ZonedNeighbourhood) and len(epsilons) <= _MOST_NAMES:
+        axes.set_xticks(np.arange(len(epsilons)), neighbourhood.zones.names)
+    else:
+        axes.set_xlabel("zone, in the report's order", fontsize=9)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("epsilon", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -31,7 +31,7 @@ S is one or two random labels of the clean top k, or all even digits. In every o
 """
 COMPETITORS = ("tkml-ap-u", "kfool", "ml-cw-u")
 
-RELEASED_RATE = 5e-3
+RELEASED_RATE, KFOOL_STEPS = 5e-3, 60
 
 _PIXELS = 64 * 64
 # The published radii at full level, carried over to images of 64 x 64 by the mean (l1) and the root mean square (l2) change.
@@ -173,7 +173,7 @@ def _balls(base: Cell, levels: Sequence[float], methods: Sequence[str] = BALLS) 
 
 
 def showing_many(scale: Scale, seed: int) -> Iterator[Cell]:
-    """Every attack at every level n of showing many."""
+    """Every attack but MLA-LP at every level n of showing many."""
     for n in scale.ns:
         base = Cell(
             "showing-many",
@@ -189,7 +189,6 @@ def showing_many(scale: Scale, seed: int) -> Iterator[Cell]:
         yield replace(base, options=_penalty(scale))
         yield replace(base, method="ml-dp")
         yield replace(base, method="ml-dp", variant="released")
-        yield replace(base, method="mla-lp", images=scale.programme_images)
 
 
 def programmes(scale: Scale, seed: int) -> Iterator[Cell]:
@@ -207,6 +206,8 @@ def programmes(scale: Scale, seed: int) -> Iterator[Cell]:
         images=scale.programme_images,
         steps=scale.steps,
     )
+    for n in scale.ns:
+        yield replace(base, claim="showing-many", goal_options=(("n", n),), method="mla-lp")
     for ablation in ABLATIONS:
         yield replace(base, variant=ablation)
 
@@ -242,11 +243,13 @@ def top_k(scale: Scale, seed: int) -> Iterator[Cell]:
         # At the published rates, 1e-3 and less, not all attacks reach their goal here within the steps.
         yield replace(base, variant="released", options=(steps, ("rate", RELEASED_RATE)))
         for method in COMPETITORS:
+            # kFool takes ten gradients a step, and what it does not reach soon it does not reach.
+            ours = (("iterations", min(KFOOL_STEPS, scale.descent_steps)),) if method == "kfool" else (steps,)
             for scope in ("S", "Y"):
-                yield replace(base, method=method, options=(steps, ("scope", scope)))
+                yield replace(base, method=method, options=(*ours, ("scope", scope)))
             # The harness of the TkMIA code ran its competitors with its own optimiser.
             own = () if method == "kfool" else (("rate", RELEASED_RATE), ("momentum", 0.9), ("penalty", 1e-4))
-            yield replace(base, method=method, variant="released", options=(steps, *own, ("scope", "Y")))
+            yield replace(base, method=method, variant="released", options=(*ours, *own, ("scope", "Y")))
 
 
 def universal(scale: Scale, seed: int) -> Iterator[Cell]:
@@ -283,4 +286,4 @@ def through_jpeg(scale: Scale, seed: int) -> Iterator[Cell]:
             yield replace(base, method="mla-lp", images=scale.programme_images)
 
 
-_FAMILIES = (top_k, showing_many, ranks, universal, through_jpeg, programmes)
+_FAMILIES = (showing_many, ranks, universal, through_jpeg, top_k, programmes)

@@ -85,7 +85,8 @@ def plot_command(
     folder: Annotated[Path, typer.Option("--out", help="The folder for the pictures.")] = Path("docs/pictures"),
 ) -> None:
     """Draws the pictures."""
-    for path in plots.draw_all(records.read(_path(file, quick)), folder):
+    own = report.of_scale(records.read(_path(file, quick)), QUICK if quick else FULL)
+    for path in plots.draw_all(own, folder):
         print(path)
 
 

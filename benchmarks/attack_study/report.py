@@ -34,11 +34,19 @@ def in_words(record: Record) -> str:
 
 def render(records: Sequence[Record], scale: Scale) -> str:
     """All tables that the records of one scale allow."""
-    wanted = {key(cell.identity) for cell in all_cells(scale)}
-    own = [record for record in records if "claim" in record and key(record) in wanted]
-    sections = [("Measured on", _measured_on(records, own, len(wanted))), ("Networks", _networks(records, scale))]
+    own = of_scale(records, scale)
+    sections = [
+        ("Measured on", _measured_on(records, own, len(all_cells(scale)))),
+        ("Networks", _networks(records, scale)),
+    ]
     sections += [pair for section in _SECTIONS for pair in section(own)]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections if text)
+
+
+def of_scale(records: Sequence[Record], scale: Scale) -> list[Record]:
+    """The records of this scale's cells; what was measured for other cells must not be mixed with them."""
+    wanted = {key(cell.identity) for cell in all_cells(scale)}
+    return [record for record in records if "claim" in record and key(record) in wanted]
 
 
 def write_between_markers(path: Path, text: str) -> None:

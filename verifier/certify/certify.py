@@ -103,20 +103,19 @@ def certify(
 def _attempt(
     query: Query, region: RegionBounds | None, cover: Cover | None, deadline: Deadline, *, covers_float32: bool
 ) -> tuple[Refuted, tuple[Item, ...]]:
-    """First without splits on the bounds that are there, then with sharper bounds, then with splits."""
+    """Where bounds can be sharpened, first without splits on those that are there; then with splits on the sharpest."""
     start = region
     if start is None:
         start = OwnEngine(BoundOptions(method=BoundMethod.CROWN)).analyse(
             lower(query.network), query.region, deadline=deadline
         )
+    can_sharpen = not start.shallow and bool(shallow_values(start.canonical))
     evidence = _Evidence(query, start, deadline, covers_float32=covers_float32)
-    refuted = evidence.refute(None, deadline, splits=False)
-    if not refuted.is_complete and not start.shallow and shallow_values(start.canonical):
+    refuted = evidence.refute(cover, deadline, splits=not can_sharpen)
+    if not refuted.is_complete and can_sharpen:
         sharper = tightened_region(start, deadline)
         if sharper.shallow:
             evidence = _Evidence(query, sharper, deadline, covers_float32=covers_float32)
-            refuted = evidence.refute(None, deadline, splits=False)
-    if not refuted.is_complete:
         refuted = evidence.refute(cover, deadline, splits=True)
     return refuted, evidence.accepted(refuted)
 

@@ -122,6 +122,7 @@ class Refuter:
         self._property, self._cover, self._deadline = property, cover, deadline
         self._forms = forms_of(property)
         self._error = float(judge.form_errors.max(initial=0.0))
+        self._limit = -self._error - _CLOSED * skeleton.scale
         size = skeleton.columns + sum(stage.windows * stage.slots for stage in skeleton.stages)
         self._batch = max(1, min(_BATCH, _MOST_NUMBERS // max(1, size)))
         self._parts, self._began = 0, time.monotonic()
@@ -235,12 +236,12 @@ class Refuter:
             if part.start is not None:
                 start[:, column] = part.start
         self._parts += len(batch)
-        room, limit = -self._error - _ROOM * self._skeleton.scale, -self._error - _CLOSED * self._skeleton.scale
+        room = -self._error - _ROOM * self._skeleton.scale
         first = minimise(rows, start, descent=descent, threshold=room, must_stop=self._is_late, clips=False)
         matrix = first.parameters
         rows.project(matrix)
         bounds = first.bounds.clone()
-        left = (bounds >= limit).nonzero().squeeze(1)
+        left = (bounds >= self._limit).nonzero().squeeze(1)
         clipped: Rows | None = None
         finals = matrix[:, left]
         if len(left):
@@ -260,8 +261,7 @@ class Refuter:
 
     def _judged(self, batch: Sequence[_Part], held: "_Optimised") -> list[int]:
         """Gives parts the evidence that the checker accepts; the columns of the others."""
-        limit = -self._error - _CLOSED * self._skeleton.scale
-        candidates = [column for column in range(len(batch)) if float(held.bounds[column]) < limit]
+        candidates = [column for column in range(len(batch)) if float(held.bounds[column]) < self._limit]
         opened = sorted(set(range(len(batch))) - set(candidates))
         for bits in (COARSE, FINE):
             if not candidates:
@@ -318,7 +318,7 @@ class Refuter:
             deadline=self._deadline,
         )
         for place, split in zip(regular, chosen, strict=True):
-            self._halve(batch[fresh[place]], split if split.wins else split.opposite, (None, None))
+            self._halve(batch[fresh[place]], split, (None, None))
 
     def _follow(self, part: _Part) -> bool:
         """Splits a part as the hint says; False where it says nothing more."""

@@ -60,7 +60,8 @@ def _strided2() -> nn.Sequential:
     )
 
 
-def _strided3() -> nn.Sequential:
+def strided3(places: int = 16) -> nn.Sequential:
+    """Three strided convolutions and a dense layer over so many places that they leave of the image."""
     return nn.Sequential(
         nn.Conv2d(1, 8, 4, stride=2, padding=1),
         nn.ReLU(),
@@ -69,7 +70,7 @@ def _strided3() -> nn.Sequential:
         nn.Conv2d(16, 32, 4, stride=2, padding=1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(512, CLASSES),
+        nn.Linear(32 * places, CLASSES),
     )
 
 
@@ -120,7 +121,7 @@ ARCHITECTURES: Final = {
             "strided3",
             "conv(1-8,4x4,s2,p1) relu conv(8-16,4x4,s4,p1) relu conv(16-32,4x4,s2,p1) relu fc(512-10)",
             15_554,
-            _strided3,
+            strided3,
         ),
         Architecture(
             "wide150k",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attacks import make_goal
 from attacks.goals import Goal, GoalOptions
 from benchmarks.attack_study.cells import Cell
-from nets.architectures import CLASSES, Architecture, build
+from nets.architectures import CLASSES, Architecture, build, strided3
 from nets.composer import DOUBLE_MNIST, TRIPLE_MNIST, Canvas, compose
 from nets.losses import set_margins
 from nets.mnist import Split, load_digits
@@ -75,20 +75,8 @@ def architecture(canvas_name: str) -> Architecture:
     """Three strided convolutions and one dense layer, for any canvas."""
     canvas = CANVASES[canvas_name]
     height, width = (_after(side) for side in (canvas.height, canvas.width))
-
-    def layers() -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(1, 8, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(8, 16, 4, stride=4, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(32 * height * width, CLASSES),
-        )
-
     weights = 8 * 16 + 8 + 16 * 8 * 16 + 16 + 32 * 16 * 16 + 32 + 32 * height * width * CLASSES + CLASSES
+    layers = functools.partial(strided3, height * width)
     return Architecture(f"study-{canvas_name}", "three strided convolutions, dense", weights, layers, canvas)
 
 

@@ -15,7 +15,7 @@ from nets.live_graph import LiveGraph
 from nets.losses import Loss, ProjectedGradient, perturb, ranking_loss, set_margins
 from nets.mixed_perturbations import task_perturbed
 from nets.task_metrics import angle_deviation
-from nets.tasks import TaskNetwork, goals
+from nets.tasks import TaskNetwork, goals, wrong_targets
 from nets.training import multi_hot
 
 _BATCH: Final = 500
@@ -67,7 +67,7 @@ class TaskMeasures:
     Attributes:
         clean: The share of images that the task's head answers rightly; a tie counts as wrong.
         attacked: The share that it answers rightly before and after PGD on that task.
-        targeted: The share of images whose main answer is right before and after PGD towards the label set of the image before.
+        targeted: The share of images whose main answer is right before and after PGD towards another label set, drawn at random.
         angle_deviations: The standard deviation, over images, of the angle in degrees between the main task's perturbation and each
             auxiliary task's; NaN where an image was never changed.
     """
@@ -98,7 +98,7 @@ def task_measures(
             changes[task].append(perturbed - pixels)
             clean[task] += int(kept.sum())
             attacked[task] += int((kept & _is_right(_scores(network, perturbed)[task], wanted.targets[task])).sum())
-        aim = main.roll(1, dims=0)
+        aim = wrong_targets(main, generator)
         led = perturb(network.task(0), pixels, aim, attack, loss, generator, is_targeted=True)
         targeted += int((right[0] & _is_right(_scores(network, led)[0], main)).sum())
     joined = [torch.cat(parts) for parts in changes]

@@ -132,10 +132,13 @@ class TaskTraining:
     Attributes:
         auxiliaries: keys of `nets.tasks.TASKS`.
         perturbation: a key of `nets.mixed_perturbations.PERTURBATIONS`; it counts under `AdversarialTraining`.
+        is_targeted: whether perturbations lower every task's loss towards wrong answers, drawn anew for every batch,
+            instead of raising the loss of the right ones.
     """
 
     auxiliaries: tuple[str, ...]
     perturbation: str = "MP"
+    is_targeted: bool = False
 
     def __post_init__(self) -> None:
         """Refuse unknown names and repeated tasks."""

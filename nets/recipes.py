@@ -150,6 +150,7 @@ def run_name(name: str, defence: str, options: TrainingOptions) -> str:
         parts.append("ml-gcn")
     if options.tasks is not None:
         parts += [*options.tasks.auxiliaries, options.tasks.perturbation.lower()]
+        parts += ["targeted"] if options.tasks.is_targeted else []
     return "-".join(parts)
 
 

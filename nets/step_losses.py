@@ -67,7 +67,8 @@ class TaskLoss:
         wanted = goals(targets, self.loss, tasks.auxiliaries, self.digits)
         attack = attack_at(self.options, step)
         if attack is not None:
-            images = PERTURBATIONS[tasks.perturbation](self.network, images, wanted, attack, self.generator)
+            climbed = wanted.misled(self.generator) if tasks.is_targeted else wanted
+            images = PERTURBATIONS[tasks.perturbation](self.network, images, climbed, attack, self.generator)
         return wanted.total(self.network(images))
 
 

@@ -65,6 +65,30 @@ class Goals:
         parts = [loss(*pair) for loss, *pair in zip(self.losses, scores, self.targets, strict=True)]
         return torch.stack(parts).sum()
 
+    def misled(self, generator: torch.Generator) -> Goals:
+        """What a targeted attack climbs: the losses negated, towards `wrong_targets` of every task."""
+        wanted = tuple(wrong_targets(targets, generator) for targets in self.targets)
+        return Goals(wanted, tuple(_negated(loss) for loss in self.losses))
+
+
+def wrong_targets(targets: Tensor, generator: torch.Generator) -> Tensor:
+    """Random label sets, (batch, classes): of each row as many labels as it has, never its own set.
+
+    A single label is uniform among the others. Rows without labels or with all of them have no other set and stay.
+    """
+    order = torch.rand(targets.shape, generator=generator).argsort(dim=1)
+    places = torch.arange(targets.shape[1]).expand_as(order)
+    counts = targets.sum(dim=1, keepdim=True).round().to(torch.int64)
+    first = torch.zeros_like(targets).scatter(1, order, (places < counts).to(targets.dtype))
+    # One place further on: without the first label drawn, which is one of the row's own where the sets agree.
+    second = torch.zeros_like(targets).scatter(1, order, ((places >= 1) & (places <= counts)).to(targets.dtype))
+    has_others = (counts > 0) & (counts < targets.shape[1])
+    return torch.where(has_others & (first == targets).all(dim=1, keepdim=True), second, first)
+
+
+def _negated(loss: Loss) -> Loss:
+    return lambda scores, targets: -loss(scores, targets)
+
 
 def goals(main: Tensor, main_loss: Loss, auxiliaries: Sequence[str], digits: int) -> Goals:
     """The goals of the main task and of auxiliary tasks by name, on images of that many digits."""

@@ -10,7 +10,10 @@ from nets.architectures import architecture, build
 from nets.label_graph import LabelGraph, with_graph_head
 from nets.losses import ProjectedGradient, perturb, ranking_loss, softmax_cross_entropy
 from nets.mixed_perturbations import PERTURBATIONS, mixing_weights, task_perturbed
-from nets.tasks import TASKS, Goals, TaskNetwork, goals, with_auxiliary_heads
+from nets.options import AdversarialTraining, Schedule, TaskTraining, TrainingOptions
+from nets.recipes import run_name
+from nets.step_losses import TaskLoss
+from nets.tasks import TASKS, Goals, TaskNetwork, goals, with_auxiliary_heads, wrong_targets
 from nets.training import multi_hot
 from verifier.errors import InputError
 
@@ -115,6 +118,46 @@ def test_a_targeted_attack_comes_closer_to_its_targets() -> None:
     with torch.no_grad():
         before, after = (float(ranking_loss(network.task(0)(pixels), wanted)) for pixels in (images, perturbed))
     assert after < before
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9, 10])
+def test_wrong_targets_are_other_sets_of_as_many_labels(count: int) -> None:
+    labels = torch.stack([torch.randperm(10, generator=seeded(row))[:count] for row in range(40)])
+    right = torch.zeros(40, 10).scatter(1, labels, 1.0)
+    wrong = wrong_targets(right, seeded())
+    assert wrong.sum(dim=1).tolist() == [float(count)] * 40
+    assert bool((wrong == right).all(dim=1).any()) == (count in (0, 10))
+
+
+def test_a_single_wrong_target_is_uniform_among_the_others() -> None:
+    wrong = wrong_targets(multi_hot(torch.full((9_000, 1), 4)), seeded())
+    assert int(wrong[:, 4].sum()) == 0
+    # Five standard deviations of a binomial count of 9,000 draws at 1/9.
+    assert wrong.sum(dim=0)[[0, 1, 2, 3, 5, 6, 7, 8, 9]].tolist() == pytest.approx([1_000] * 9, abs=150)
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_targeted_perturbations_lead_every_task_they_name_to_wrong_answers(name: str) -> None:
+    network, images, wanted = case(("odd", "prime"))
+    aim = wanted.misled(seeded(2))
+    perturbed = PERTURBATIONS[name](network, images, aim, ATTACK, seeded())
+    assert float((perturbed - images).abs().max()) <= ATTACK.epsilon + 1e-6
+    with torch.no_grad():
+        before, after = network(images), network(perturbed)
+    assert softmax_cross_entropy(after[0], aim.targets[0]) < softmax_cross_entropy(before[0], aim.targets[0])
+    assert float(aim.total(after)) > float(aim.total(before))
+
+
+def test_targeted_training_learns_from_targeted_perturbations() -> None:
+    network, images, wanted = case(("odd", "prime"))
+    defence = AdversarialTraining(ATTACK, clean_share=0.0, ramp_share=0.0)
+    tasks = TaskTraining(("odd", "prime"), "MTA", is_targeted=True)
+    options = TrainingOptions(Schedule(1), defence=defence, tasks=tasks)
+    source = seeded(5)
+    moved = PERTURBATIONS["MTA"](network, images, wanted.misled(source), ATTACK, source)
+    loss = TaskLoss(network, ranking_loss, options, 2, seeded(5))(images, wanted.targets[0], 0)
+    torch.testing.assert_close(loss, wanted.total(network(moved)))
+    assert run_name("strided3", "linf", options) == "strided3-linf-odd-prime-mta-targeted"
 
 
 def test_misuse_is_refused() -> None:

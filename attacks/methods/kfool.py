@@ -99,13 +99,14 @@ class Overtaking:
 
     def _step(self, directions: Tensor, gaps: Tensor, used: Tensor) -> Rows:
         lengths = torch.linalg.vector_norm(directions, dim=2)
-        used = used & (lengths > 0)
+        missing = gaps + self._options.kappa
+        # A label that has overtaken already, as another relevant label often has at the start, is no target: its share of the
+        # mean would shorten every step, so that the others are approached for ever and never overtake.
+        used = used & (lengths > 0) & (missing > 0)
         count = used.sum(dim=1).clamp(min=1)
-        unit = torch.where(used[:, :, None], directions / lengths.clamp(min=_TINY)[:, :, None], 0.0).sum(dim=1)
-        far = (
-            torch.where(used, (gaps + self._options.kappa).clamp(min=0.0) / lengths.clamp(min=_TINY), 0.0).sum(dim=1)
-            / count
-        )
+        lengths = lengths.clamp(min=_TINY)
+        unit = torch.where(used[:, :, None], directions / lengths[:, :, None], 0.0).sum(dim=1)
+        far = torch.where(used, missing / lengths, 0.0).sum(dim=1) / count
         size = torch.linalg.vector_norm(unit, dim=1).clamp(min=_TINY)
         return (1.0 + self._options.overshoot) * (far / size)[:, None] * unit
 

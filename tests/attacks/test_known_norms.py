@@ -80,6 +80,20 @@ def test_kfool_finds_the_least_l2_change():
     assert float(result.l2[0]) == pytest.approx(float(l2), rel=2e-3)
 
 
+def test_kfool_counts_no_label_that_has_overtaken_already():
+    # Label 0 is to leave the top 2. Label 1 is above it already, so the least change is label 2's: one step, gap / |g|.
+    weight = torch.eye(3, PIXELS)
+    scores = torch.tensor([0.5, 0.75, 0.25])
+    network = linear_network(weight.numpy(), (scores - weight.sum(dim=1) * MIDDLE).numpy())
+    image, labels = torch.full((1, *network.input_shape), MIDDLE), torch.tensor([[True, True, False]])
+    goal = {"goal": "target-miss", "k": 2, "goal_options": GoalOptions(label=0)}
+    options = {"iterations": 3, "kappa": 0.0, "overshoot": 1e-3}
+    result = attacks.run(network, image, labels, method="kfool", options=options, **goal)
+    assert result.success.tolist() == [True]
+    assert float(result.l2[0]) == pytest.approx(0.25 / 2**0.5, rel=2e-3)
+    assert result.iterations.tolist() == [1]
+
+
 def test_linear_programming_finds_the_least_linf_change():
     network, image, labels, linf, _ = single()
     for solver in ("dual", "whole"):

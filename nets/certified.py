@@ -65,16 +65,37 @@ def competitor_indices(labels: Tensor, classes: int) -> Tensor:
     return others + (others >= labels.unsqueeze(-1))
 
 
-def difference_uppers(graph: TorchGraph, lower: Tensor, upper: Tensor, labels: Tensor, crown_share: float) -> Tensor:
+def difference_uppers(
+    graph: TorchGraph, lower: Tensor, upper: Tensor, labels: Tensor, crown_share: float, rivals: int | None = None
+) -> Tensor:
     """Upper bounds of F_c - F_t for every label t and class c other than t, (batch, n, classes - 1), as `form_uppers`.
 
-    Competitors c are in the order of `competitor_indices`; labels are (batch, n).
+    Competitors c are in the order of `competitor_indices`; labels are (batch, n). With `rivals` only so many competitors of every
+    label are bounded, those outside the labels with the highest interval bounds; the others' entries are -inf and bound nothing.
+    CROWN's walk costs as much as it has rows, and the losses are little but their largest entries.
+
+    Raises:
+        InputError: as `form_uppers`, or `rivals` is not in 1 .. classes - n.
     """
-    classes = graph.canonical.labels
-    rising = functional.one_hot(competitor_indices(labels, classes), classes)
+    classes, count = graph.canonical.labels, labels.shape[1]
+    competitors = competitor_indices(labels, classes)
     falling = functional.one_hot(labels, classes).unsqueeze(2)
-    rows = (rising - falling).to(lower.dtype).flatten(1, 2)
-    return form_uppers(graph, lower, upper, rows, crown_share).unflatten(1, (labels.shape[1], classes - 1))
+    rows = (functional.one_hot(competitors, classes) - falling).to(lower.dtype)
+    if rivals is None:
+        return form_uppers(graph, lower, upper, rows.flatten(1, 2), crown_share).unflatten(1, (count, classes - 1))
+    if not 1 <= rivals <= classes - count:
+        raise InputError(f"rivals: got {rivals}, wanted 1 to {classes - count} for {count} labels of {classes} classes")
+    with torch.no_grad():
+        loose = form_uppers(graph, lower, upper, rows.flatten(1, 2), 0.0).unflatten(1, (count, classes - 1))
+        chosen = loose.masked_fill(_are_labels(competitors, labels), -torch.inf).topk(rivals, dim=-1).indices
+    kept = rows.gather(2, chosen.unsqueeze(-1).expand(-1, -1, -1, classes))
+    tight = form_uppers(graph, lower, upper, kept.flatten(1, 2), crown_share).unflatten(1, (count, rivals))
+    return torch.full_like(loose, -torch.inf).scatter(2, chosen, tight)
+
+
+def _are_labels(competitors: Tensor, labels: Tensor) -> Tensor:
+    """Which competitors (batch, n, classes - 1) are themselves among the labels (batch, n)."""
+    return (competitors.unsqueeze(-1) == labels[:, None, None, :]).any(dim=-1)
 
 
 def top_k_margin_uppers(uppers: Tensor, k: int) -> Tensor:
@@ -102,8 +123,8 @@ def set_loss(uppers: Tensor, labels: Tensor) -> Tensor:
     Below log 2 the set of labels is the top n throughout the box.
     """
     competitors = competitor_indices(labels, uppers.shape[2] + 1)
-    is_label = (competitors.unsqueeze(-1) == labels[:, None, None, :]).any(dim=-1)
-    return functional.softplus(uppers.masked_fill(is_label, -torch.inf).flatten(1).logsumexp(dim=1)).mean()
+    outside = uppers.masked_fill(_are_labels(competitors, labels), -torch.inf)
+    return functional.softplus(outside.flatten(1).logsumexp(dim=1)).mean()
 
 
 ROBUST_LOSSES = {"set": set_loss, "top-k": top_k_loss}

@@ -98,6 +98,8 @@ class CertifiedTraining:
         box_share: the boxes' radius as a share of epsilon; below 1 they lie around adversarial images (SABR, Mueller et al. 2023).
         robust_loss: "set", the ranking loss at its worst, or "top-k", on each label's bound of staying in the top n.
         crown_share: the share of CROWN-IBP bounds at the start; 0 for interval bounds alone.
+        rivals: While CROWN-IBP has a share, how many competitors of every label are bounded, those with the highest interval bounds
+            (`nets.certified.difference_uppers`); None for all, which "top-k" needs.
         clean_weight: the weight of the clean loss at full strength.
         clean_share, ramp_share: shares of the steps, as in `AdversarialTraining`.
     """
@@ -106,12 +108,13 @@ class CertifiedTraining:
     box_share: float = 1.0
     robust_loss: str = "set"
     crown_share: float = 1.0
+    rivals: int | None = None
     clean_weight: float = 0.0
     clean_share: float = 0.1
     ramp_share: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse shares outside [0, 1] and unknown losses."""
+        """Refuse shares outside [0, 1], unknown losses and less than one rival."""
         shares = (self.crown_share, self.clean_weight, self.clean_share, self.ramp_share)
         if not (min(shares) >= 0 and max(shares) <= 1 and self.clean_share + self.ramp_share <= 1):
             raise InputError(f"{self}: wanted shares and weights in [0, 1], clean_share + ramp_share at most 1")
@@ -119,6 +122,8 @@ class CertifiedTraining:
             raise InputError(f"{self}: wanted box_share in (0, 1]")
         if self.robust_loss not in ROBUST_LOSSES:
             raise InputError(f"{self}: unknown robust_loss; wanted one of {', '.join(ROBUST_LOSSES)}")
+        if self.rivals is not None and (self.rivals < 1 or self.robust_loss != "set"):
+            raise InputError(f"{self}: wanted rivals None, or 1 or more with the robust_loss 'set'")
 
     def strength(self, step: int, steps: int) -> float:
         """S at one step of a run of `steps`."""

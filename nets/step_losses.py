@@ -95,7 +95,8 @@ class CertifiedLoss:
         )
         labels = label_indices(targets)
         crown_share = (1 - strength) * defence.crown_share
-        uppers = difference_uppers(self.live.graph(), lower, upper, labels, crown_share)
+        rivals = defence.rivals if crown_share > 0 else None
+        uppers = difference_uppers(self.live.graph(), lower, upper, labels, crown_share, rivals)
         clean_weight = 1 - strength * (1 - defence.clean_weight)
         return clean_weight * clean + (1 - clean_weight) * ROBUST_LOSSES[defence.robust_loss](uppers, labels)
 

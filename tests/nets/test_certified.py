@@ -178,6 +178,28 @@ def test_a_graph_head_is_bounded_through_its_present_weights() -> None:
     assert network[-1].first.weight.grad.any()
 
 
+@pytest.mark.parametrize("crown_share", [0.0, 0.5, 1.0])
+def test_rivals_are_the_competitors_with_the_highest_interval_bounds(crown_share: float) -> None:
+    live = LiveGraph(drawn(deep(), 6), CANVAS)
+    lower, upper = boxes(3, 0.02, 6)
+    labels = torch.tensor([[1, 8], [0, 5], [2, 9]])
+    with torch.no_grad():
+        loose, whole = (
+            difference_uppers(live.graph(), lower, upper, labels, share).numpy() for share in (0.0, crown_share)
+        )
+        some = difference_uppers(live.graph(), lower, upper, labels, crown_share, rivals=2).numpy()
+    for row, pair in enumerate(labels.tolist()):
+        for column, label in enumerate(pair):
+            classes = [c for c in range(10) if c != label]
+            order = sorted((c for c in classes if c not in pair), key=lambda c: -loose[row, column, classes.index(c)])
+            for place, c in enumerate(classes):
+                wanted = whole[row, column, place] if c in order[:2] else -np.inf
+                assert some[row, column, place] == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    for wrong in (0, 9):
+        with pytest.raises(InputError, match="wanted 1 to 8 for 2 labels of 10 classes"):
+            difference_uppers(live.graph(), lower, upper, labels, crown_share, rivals=wrong)
+
+
 def test_robust_losses_by_hand() -> None:
     # Three classes, label 1 alone: differences to classes 0 and 2. Then labels 0 and 2.
     uppers = torch.tensor([[[0.5, -1.0]]])

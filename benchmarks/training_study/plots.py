@@ -1,0 +1,109 @@
+"""The pictures: what is proved and what survives the attack by epsilon, and what proofs cost in accuracy.
+
+Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; shapes say the same again.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.topk.results import Record
+from benchmarks.training_study.questions import KINDS
+from benchmarks.training_study.report import price, tallies
+from benchmarks.training_study.subjects import SUBJECTS
+
+_LOOKS = {
+    "none": ("#000000", "o"),
+    "l0": ("#888888", "s"),
+    "linf": ("#0072b2", "D"),
+    "sabr": ("#d55e00", "*"),
+    "ibp": ("#e69f00", "^"),
+    "crown-ibp": ("#b8a800", "v"),
+    "bce": ("#009e73", "P"),
+    "softmax": ("#56b4e9", "X"),
+    "ml-liw": ("#cc79a7", "h"),
+    "ml-gcn": ("#6a3d9a", "p"),
+}
+_DOTS_PER_INCH = 110
+_WHOLE, _OTHER = KINDS
+
+
+def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
+    """Writes every picture that the records allow, as PNG; returns the files."""
+    drawings: dict[str, tuple[bool, tuple[float, float], Callable[[Any, Sequence[Record]], None]]] = {
+        "training-certified": (_is_measured(records, _WHOLE), (9.0, 4.4), _draw_whole),
+        "training-other-object": (_is_measured(records, _OTHER), (9.0, 4.4), _draw_other),
+        "training-price": (bool(_priced(records)), (9.0, 4.4), _draw_price),
+    }
+    written = []
+    for name, (is_measured, size, draw) in drawings.items():
+        if is_measured:
+            folder.mkdir(parents=True, exist_ok=True)
+            written.append(folder / f"{name}.png")
+            _write(written[-1], size, records, draw)
+    return written
+
+
+def _is_measured(records: Sequence[Record], kind: str) -> bool:
+    return any(tallies(records, kind, name) for name in SUBJECTS)
+
+
+def _priced(records: Sequence[Record]) -> list[str]:
+    return [f"{epsilon:g}" for epsilon in KINDS[_WHOLE].epsilons if price(records, f"{epsilon:g}")]
+
+
+def _write(path: Path, size: tuple[float, float], records: Sequence[Record], draw: Callable[..., None]) -> None:
+    # Figure without pyplot: no global state, no display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    draw(figure, records)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+    # No software version in the file: the same records give the same bytes.
+    figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def _draw_whole(figure: Any, records: Sequence[Record]) -> None:
+    _draw_by_epsilon(figure, records, _WHOLE, "largest change of any pixel")
+
+
+def _draw_other(figure: Any, records: Sequence[Record]) -> None:
+    _draw_by_epsilon(figure, records, _OTHER, "largest change of the other digit's ink")
+
+
+def _draw_by_epsilon(figure: Any, records: Sequence[Record], kind: str, axis: str) -> None:
+    """Left what is proved, right what the attack leaves, against epsilon."""
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    places = list(range(len(KINDS[kind].epsilons)))
+    shown: dict[str, Any] = {}
+    for name, (colour, marker) in _LOOKS.items():
+        found = list(tallies(records, kind, name).values())
+        if not found:
+            continue
+        for axes, counts in ((left, [t.proved for t in found]), (right, [t.unbroken for t in found])):
+            shares = [count / tally.total for count, tally in zip(counts, found, strict=True)]
+            (shown[name],) = axes.plot(places, shares, color=colour, marker=marker, markersize=7)
+    for axes, title in ((left, "proved"), (right, "unbroken by the attack")):
+        axes.set(title=title, xlabel=axis, ylim=(-0.03, 1.03))
+        axes.set_xticks(places, [f"{epsilon:g}" for epsilon in KINDS[kind].epsilons])
+    left.set_ylabel("share of test images")
+    figure.legend(shown.values(), shown.keys(), loc="outside right center", frameon=False)
+
+
+def _draw_price(figure: Any, records: Sequence[Record]) -> None:
+    """Clean accuracy against the share proved, a panel an epsilon."""
+    epsilons = _priced(records)
+    panels = figure.subplots(1, len(epsilons), sharex=True, sharey=True, squeeze=False)[0]
+    shown: dict[str, Any] = {}
+    for axes, epsilon in zip(panels, epsilons, strict=True):
+        for name, (clean, proved) in price(records, epsilon).items():
+            colour, marker = _LOOKS[name]
+            shown[name] = axes.scatter(clean, proved, color=colour, marker=marker, s=70)
+        axes.set(title=f"epsilon {epsilon}", xlabel="exact top-2, clean", ylim=(-0.03, 1.03))
+    panels[0].set_ylabel("share proved")
+    figure.legend(shown.values(), shown.keys(), loc="outside right center", frameon=False)

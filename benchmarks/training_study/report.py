@@ -1,0 +1,191 @@
+"""The report: every table of the study in Markdown, from records alone."""
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.topk.machine import in_words as machine_in_words
+from benchmarks.topk.results import Record
+from benchmarks.topk.tables import share, table
+from benchmarks.training_study.measure import ATTACKED, BOUNDED, OPEN, REFUTED, SEARCHED, WRONG
+from benchmarks.training_study.questions import KINDS
+from benchmarks.training_study.records import of
+from benchmarks.training_study.subjects import SUBJECTS
+from verifier.errors import InputError
+
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+_WHOLE, _OTHER = KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many images came to what, at one epsilon.
+
+    Attributes:
+        proved: What must hold is proved.
+        open: Neither proved nor broken.
+        unbroken: Right as they are, and the attack found nothing; the proved and the open ones, and what only the verifier broke.
+        total: All images.
+    """
+
+    proved: int
+    open: int
+    unbroken: int
+    total: int
+
+    @property
+    def broken(self) -> int:
+        """A replayed counterexample is known, the image itself included."""
+        return self.total - self.proved - self.open
+
+    @classmethod
+    def of(cls, marks: str) -> "Tally":
+        """Counts the letters of `measure`.
+
+        Raises:
+            InputError: There are other letters.
+        """
+        found = Counter(marks)
+        if not set(found) <= {WRONG, ATTACKED, REFUTED, BOUNDED, SEARCHED, OPEN}:
+            raise InputError(f"marks: got {marks!r}, wanted the letters of benchmarks.training_study.measure")
+        return cls(
+            found[BOUNDED] + found[SEARCHED],
+            found[OPEN],
+            len(marks) - found[WRONG] - found[ATTACKED],
+            len(marks),
+        )
+
+
+def tallies(records: Sequence[Record], kind: str, network: str, *, searched_only: bool = False) -> dict[str, Tally]:
+    """By epsilon, as text, over a network's blocks; with `searched_only` over those whose open images were searched."""
+    own = of(records, kind, network)
+    own = [record for record in own if record["is_complete"] or not searched_only]
+    epsilons = [f"{epsilon:g}" for epsilon in KINDS[kind].epsilons]
+    return {epsilon: Tally.of("".join(r["marks"][epsilon] for r in own)) for epsilon in epsilons} if own else {}
+
+
+def in_words(record: Record) -> str:
+    """A record in some words, for progress."""
+    if "error" in record:
+        return f"ERROR {record['error']}"
+    if "marks" in record:
+        return (
+            f"{' '.join(f'{epsilon}:{marks}' for epsilon, marks in record['marks'].items())}, {record['seconds']:.0f} s"
+        )
+    if "clean" in record:
+        return f"clean {record['clean']:.4f}, training {record['train_seconds']:.0f} s"
+    return f"size {record['weighted_size']}, {record['seconds']:.0f} s"
+
+
+def render(records: Sequence[Record]) -> str:
+    """All tables that the records allow."""
+    sections = [
+        ("Measured on", _measured_on(records)),
+        ("Networks", _networks(records)),
+        ("Every pixel changes: both labels stay in the top 2", _proofs(records, _WHOLE)),
+        ("The same, right before and after the attack alone", _attacked(records)),
+        ("The same where open images were searched for 2 s", _proofs(records, _WHOLE, searched_only=True)),
+        ("One digit's ink changes: the other digit's label stays in the top 2", _proofs(records, _OTHER)),
+        ("Maximal layered neighbourhood of one digit in which the other's label stays", _neighbourhoods(records)),
+    ]
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections if text)
+
+
+def write_between_markers(path: Path, text: str) -> None:
+    """Replaces what lies between the two marker lines of a document.
+
+    Raises:
+        InputError: The file is missing, or has no markers.
+    """
+    content = path.read_text() if path.exists() else ""
+    before, begin, rest = content.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{path}: wanted a document with the lines {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def _measured_on(records: Sequence[Record]) -> str:
+    lines = [f"- {machine_in_words(record)}" for record in records if record["kind"] == "machine"]
+    ended = [record for record in records if "seconds" in record and "error" not in record]
+    errors = sum("error" in record for record in records)
+    codes = ", ".join(sorted({record["code"] for record in ended}))
+    loads = statistics.median(record["load"] for record in ended) if ended else 0
+    seconds = sum(record["seconds"] for record in ended)
+    lines.append(
+        f"- {len(ended)} tasks, {errors} ended in an error; {seconds / 60:.0f} minutes of processor time, one thread each;"
+        f" median load {loads:.1f}; code {codes or 'none'}"
+    )
+    return "\n".join(lines)
+
+
+def _rows(cells: Callable[[str], Sequence[str]]) -> list[list[str]]:
+    """One row for each network that has cells."""
+    found = {name: cells(name) for name in SUBJECTS}
+    return [[f"`{name}`", *row] for name, row in found.items() if row]
+
+
+def _networks(records: Sequence[Record]) -> str:
+    def cells(name: str) -> Sequence[str]:
+        for record in of(records, "network", name):
+            seen = f"{record['steps']:,} x {record['batch']}"
+            seconds = f"{record['train_seconds']:.0f}{' (scaled)' if record['is_scaled'] else ''}"
+            return [SUBJECTS[name].summary, seen, seconds, f"{record['clean']:.4f}"]
+        return []
+
+    rows = _rows(cells)
+    return table(["network", "learns from", "steps x images", "training, s", "exact top-2"], rows) if rows else ""
+
+
+def _proofs(records: Sequence[Record], kind: str, *, searched_only: bool = False) -> str:
+    def cells(name: str) -> Sequence[str]:
+        found = tallies(records, kind, name, searched_only=searched_only)
+        return [str(max(t.total for t in found.values())), *map(_cell, found.values())] if found else []
+
+    header = ["network", "images", *(f"epsilon {epsilon:g}" for epsilon in KINDS[kind].epsilons)]
+    rows = _rows(cells)
+    return f"Proved / open / broken.\n\n{table(header, rows)}" if rows else ""
+
+
+def _cell(tally: Tally) -> str:
+    return " / ".join(share(part, tally.total) for part in (tally.proved, tally.open, tally.broken))
+
+
+def _attacked(records: Sequence[Record]) -> str:
+    def cells(name: str) -> Sequence[str]:
+        found = tallies(records, _WHOLE, name)
+        return [share(tally.unbroken, tally.total) for tally in found.values()]
+
+    header = ["network", *(f"epsilon {epsilon:g}" for epsilon in KINDS[_WHOLE].epsilons)]
+    rows = _rows(cells)
+    return table(header, rows) if rows else ""
+
+
+def sizes(records: Sequence[Record], network: str) -> list[float]:
+    """The weighted sizes of a network's neighbourhoods; 0 where the label is not shown by the image itself."""
+    return [record["weighted_size"] or 0.0 for record in of(records, "grown", network)]
+
+
+def _neighbourhoods(records: Sequence[Record]) -> str:
+    def cells(name: str) -> Sequence[str]:
+        own = of(records, "grown", name)
+        if not own:
+            return []
+        uppers = [record["upper_bound"] or 0.0 for record in own]
+        return [str(len(own)), f"{statistics.median(sizes(records, name)):.3f}", f"{statistics.median(uppers):.3f}"]
+
+    rows = _rows(cells)
+    return table(["network", "images", "median weighted size", "median upper bound"], rows) if rows else ""
+
+
+def price(records: Sequence[Record], epsilon: str) -> Mapping[str, tuple[float, float]]:
+    """For each network its clean accuracy and the share of images proved at an epsilon, where both were measured."""
+    found = {}
+    for name in SUBJECTS:
+        tally = tallies(records, _WHOLE, name).get(epsilon)
+        for record in of(records, "network", name):
+            if tally is not None:
+                found[name] = (record["clean"], tally.proved / tally.total)
+    return found

@@ -1,0 +1,1 @@
+"""Multi-task adversarial training, measured (docs/multi-task-study.md)."""

@@ -1,0 +1,79 @@
+"""The picture: what MTA and MP bring over STA, seed by seed, and what they cost.
+
+Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; shapes say the same again.
+"""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.multi_task_study.cells import AUXILIARIES, PERTURBATIONS
+from benchmarks.multi_task_study.records import Record
+from benchmarks.multi_task_study.report import MEASURES, differences
+
+_LOOKS = {"STA": ("#000000", "^"), "MTA": ("#0072b2", "s"), "MP": ("#d55e00", "o")}
+_DOTS_PER_INCH = 110
+
+
+def draw(records: Sequence[Record], folder: Path) -> Path:
+    """Writes `multi-task-gains.png` into the folder and returns its path. The same records give the same bytes."""
+    # Figure without pyplot: no global state, no display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 4.2), dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+    single = [record for record in records if record["problem"] == "single"]
+    _draw_gains(left, single)
+    _draw_costs(right, single)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "multi-task-gains.png"
+    figure.savefig(path, format="png", metadata={"Software": None})
+    return path
+
+
+def _draw_gains(axes: Any, records: Sequence[Record]) -> None:
+    """One dot a seed: percentage points over STA of the training that is otherwise the same."""
+    names = []
+    for is_targeted in (False, True):
+        for auxiliaries in AUXILIARIES[1:]:
+            own = [r for r in records if r["is_targeted"] is is_targeted and tuple(r["auxiliaries"]) == auxiliaries]
+            for measure in ("PGD untargeted", "PGD targeted"):
+                for shift, perturbation in ((-0.15, "MTA"), (0.15, "MP")):
+                    points = [100 * each for each in differences(own, perturbation, MEASURES[measure])]
+                    colour, marker = _LOOKS[perturbation]
+                    places = [len(names) + shift + 0.06 * (seed - 1) for seed in range(len(points))]
+                    axes.plot(places, points, marker, color=colour, markersize=5, linestyle="none")
+                trained = "targeted" if is_targeted else "untargeted"
+                names.append(f"+{len(auxiliaries)} task{'s' * (len(auxiliaries) > 1)}\n{trained}\nby {measure[4:]}")
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.set_xticks(range(len(names)), names, fontsize=7)
+    axes.set_ylabel("percentage points over STA")
+    axes.set_title("Adversarial accuracy of the main task, one dot a seed", fontsize=11)
+    for name in PERTURBATIONS[1:]:
+        axes.plot([], [], _LOOKS[name][1], color=_LOOKS[name][0], label=name)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_costs(axes: Any, records: Sequence[Record]) -> None:
+    """Seconds of an epoch against the number of auxiliary tasks."""
+    for name in PERTURBATIONS:
+        points = []
+        for count in range(len(AUXILIARIES)):
+            wanted = name if count else "STA"
+            own = [r for r in records if len(r["auxiliaries"]) == count and r["perturbation"] == wanted]
+            if own:
+                points.append((count, statistics.fmean(record["seconds_per_epoch"] for record in own)))
+        if points:
+            colour, marker = _LOOKS[name]
+            axes.plot(*zip(*points, strict=True), f"{marker}-", color=colour, label=name)
+    axes.set(xlabel="auxiliary tasks", ylabel="processor seconds", xticks=range(len(AUXILIARIES)))
+    axes.set_ylim(bottom=0)
+    axes.set_title("An epoch of 10,000 digits", fontsize=11)
+    axes.legend(frameon=False, fontsize=9)

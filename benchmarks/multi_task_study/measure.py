@@ -1,6 +1,7 @@
 """Trains the network of a cell and measures it; distances between the classes of MNIST."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from nets.training import multi_hot, train_heads
 Record = dict[str, Any]
 BATCH, WEIGHT_DECAY, RAMP = 128, 1e-3, 0.3
 EVALUATION_STEPS, EVALUATION_STEP = 20, 0.1
-CW = {"searches": 5, "iterations": 60}
+CW: Mapping[str, object] = {"searches": 5, "iterations": 60}
 VARIANCE_OF = (6_000, 10_000)
 _IMAGES_SEED, _ATTACK_SEED = 7_919, 11
 
@@ -64,14 +65,20 @@ def measure_cell(cell: Cell, digits: Path) -> Record:
         "untargeted": list(found.attacked),
         "targeted": found.targeted,
         "angles": [finite(angle) for angle in found.angle_deviations],
-        **carlini_wagner(network.task(0), images, cell.cw_images, problem.epsilon),
+        **carlini_wagner(network.task(0), images, cell.cw_images, problem.epsilon, CW),
         "seconds_per_epoch": (trained - begin) / cell.epochs,
         "seconds": time.process_time() - begin,
         "code": code_version(),
     }
 
 
-def carlini_wagner(network: torch.nn.Module, images: ComposedImages, count: int, epsilon: float) -> Record:
+def carlini_wagner(
+    network: torch.nn.Module,
+    images: ComposedImages,
+    count: int,
+    epsilon: float,
+    options: Mapping[str, object],
+) -> Record:
     """ML-CW towards losing the weakest label of the first images: accuracy inside the ball, and the median l2 norm without one.
 
     `cw_accuracy` counts images whose label set is exact and stays so; `cw_l2` is None where nothing was found.
@@ -82,8 +89,8 @@ def carlini_wagner(network: torch.nn.Module, images: ComposedImages, count: int,
         goal = weakest_label_out(labels.bool(), network(pixels).double())
     if not bool(goal.eligible.any()):
         return {"cw_accuracy": 0.0, "cw_l2": None}
-    inside = attacks.run(network, pixels, labels, method="ml-cw", goal=goal, norm="linf", eps=epsilon, options=CW)
-    free = attacks.run(network, pixels, labels, method="ml-cw", goal=goal, options=CW)
+    inside = attacks.run(network, pixels, labels, method="ml-cw", goal=goal, norm="linf", eps=epsilon, options=options)
+    free = attacks.run(network, pixels, labels, method="ml-cw", goal=goal, options=options)
     sizes = free.l2[free.success]
     return {
         "cw_accuracy": float((goal.eligible & ~inside.success).double().mean()),

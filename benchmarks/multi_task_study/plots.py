@@ -64,15 +64,15 @@ def _draw_gains(axes: Any, records: Sequence[Record]) -> None:
 def _draw_costs(axes: Any, records: Sequence[Record]) -> None:
     """Seconds of an epoch against the number of auxiliary tasks."""
     for name in PERTURBATIONS:
+        colour, marker = _LOOKS[name]
         points = []
         for count in range(len(AUXILIARIES)):
             wanted = name if count else "STA"
             own = [r for r in records if len(r["auxiliaries"]) == count and r["perturbation"] == wanted]
             if own:
                 points.append((count, statistics.fmean(record["seconds_per_epoch"] for record in own)))
-        if points:
-            colour, marker = _LOOKS[name]
-            axes.plot(*zip(*points, strict=True), f"{marker}-", color=colour, label=name)
+        places, seconds = [place for place, _ in points], [mean for _, mean in points]
+        axes.plot(places, seconds, f"{marker}-", color=colour, label=name)
     axes.set(xlabel="auxiliary tasks", ylabel="processor seconds", xticks=range(len(AUXILIARIES)))
     axes.set_ylim(bottom=0)
     axes.set_title("An epoch of 10,000 digits", fontsize=11)

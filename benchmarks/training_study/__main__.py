@@ -3,7 +3,7 @@
 Run from the repository's root:
 
     python -m benchmarks.training_study run                       # trains what is missing, then measures; resumable
-    python -m benchmarks.training_study run --only "sabr*"        # some networks' tasks, by name
+    python -m benchmarks.training_study run --only "sabr/*"       # some networks' tasks, by name
     python -m benchmarks.training_study report --write docs/training-study.md
     python -m benchmarks.training_study plot --out docs/pictures
 
@@ -14,6 +14,7 @@ resumed; for another version of the code, take another file. Trained networks ar
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
@@ -38,15 +39,12 @@ Results = Annotated[Path, typer.Option("--results", "--out", help="The results f
 @app.command()
 def run(
     out: Results = RESULTS,
-    only: Annotated[str, typer.Option(help='Comma-separated patterns of task names, such as "sabr: *".')] = "*",
-    images: Annotated[int, typer.Option(min=1, help="Test images asked about as a whole.")] = 500,
-    searched: Annotated[
-        int, typer.Option(min=0, help="How many of them are searched where bounds leave them open.")
-    ] = 100,
-    objects: Annotated[int, typer.Option(min=0, help="Test images asked about with changes of one digit only.")] = 100,
-    grown: Annotated[
-        int, typer.Option(min=0, help="Test images around whose first digit a neighbourhood is grown.")
-    ] = 5,
+    only: Annotated[str, typer.Option(help='Comma-separated patterns of task names, such as "sabr/*".')] = "*",
+    images: Annotated[int, typer.Option(min=1, help="Test images attacked as a whole.")] = 500,
+    verified: Annotated[int, typer.Option(min=0, help="How many of them are bounded.")] = 500,
+    searched: Annotated[int, typer.Option(min=0, help="How many of them are searched.")] = 25,
+    objects: Annotated[int, typer.Option(min=0, help="Test images bounded while one digit changes.")] = 25,
+    grown: Annotated[int, typer.Option(min=0, help="Test images with a neighbourhood grown.")] = 5,
     mnist_dir: Annotated[Path, typer.Option(help="The folder of the MNIST files.")] = DIGITS,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 1,
     retry_errors: Annotated[bool, typer.Option(help="Measure again what ended in an error.")] = False,
@@ -56,7 +54,7 @@ def run(
         print(f"skipped: no MNIST files in {mnist_dir}; name their folder with --mnist-dir (docs/networks.md)")
         raise typer.Exit(0)
     places = Places(out.parent / f"{out.stem}-networks", mnist_dir)
-    stages = plan(places, images=images, searched=searched, objects=objects, grown=grown)
+    stages = plan(places, Numbers(images, verified, searched, objects, grown))
     patterns = only.split(",")
     held = records.read(out)
     done = records.done(held, retry_errors=retry_errors)
@@ -77,21 +75,35 @@ def run(
         raise typer.Exit(2)
 
 
-def plan(places: Places, *, images: int, searched: int, objects: int, grown: int) -> Iterator[list[measure.Task]]:
-    """Every task, in stages: networks; whole images, the first ones of all networks first; one digit; neighbourhoods."""
-    yield [measure.NetworkTask(name, places) for name in SUBJECTS]
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How many images each part of the study looks at, always the first ones; the options of `run`."""
+
+    images: int
+    verified: int
+    searched: int
+    objects: int
+    grown: int
+
+
+def plan(places: Places, numbers: Numbers) -> Iterator[list[measure.Task]]:
+    """Every task, in stages: networks, attacks, bounds and searches, changes of one digit, neighbourhoods."""
     whole, other = KINDS
-    yield [
-        measure.RegionTask(name, whole, block, LIMIT, block.first < searched, places)
-        for block in blocks(images, BLOCK)
-        for name in SUBJECTS
-    ]
-    yield [
-        measure.RegionTask(name, other, block, LIMIT, False, places)
-        for block in blocks(objects, BLOCK)
-        for name in SUBJECTS
-    ]
-    yield [measure.GrowTask(name, image, GROW_LIMIT, places) for image in range(grown) for name in SUBJECTS]
+    yield [measure.NetworkTask(name, places) for name in SUBJECTS]
+    parts = (
+        (whole, "attack", numbers.images),
+        (whole, "search", numbers.searched),
+        (other, "bounds", numbers.objects),
+        (whole, "bounds", numbers.verified),
+    )
+    for kind, effort, count in parts:
+        yield [
+            measure.RegionTask(name, kind, block, LIMIT, effort, places)
+            for block in blocks(count, BLOCK)
+            if not (effort == "bounds" and kind == whole and block.first < numbers.searched)
+            for name in SUBJECTS
+        ]
+    yield [measure.GrowTask(name, image, GROW_LIMIT, places) for image in range(numbers.grown) for name in SUBJECTS]
 
 
 @app.command("report")

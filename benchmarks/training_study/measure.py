@@ -26,7 +26,8 @@ from verifier.network import Network
 WRONG, ATTACKED, REFUTED, BOUNDED, SEARCHED, OPEN = "wavbso"
 """What became of an image: wrong as it is; broken by the attack, or by the verifier; proved by bounds, or by a search; open."""
 
-_BEFORE_SEARCH = {"points", "analysis", "bounds"}
+EFFORTS = ("attack", "bounds", "search")
+_SEARCHES = {"search", "MILP"}
 _WARM_UP_STEPS, _TRIAL_STEPS = 3, 40
 _ATTACK_SEED = 1
 
@@ -52,7 +53,7 @@ class NetworkTask:
     @property
     def name(self) -> str:
         """In one line."""
-        return f"{self.subject}: training"
+        return f"{self.subject}/training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ class RegionTask:
         subject: The network.
         kind: A key of `KINDS`.
         block: The images.
-        limit: Seconds for each question.
-        is_complete: Whether what bounds leave open is searched, or stays open.
+        limit: Seconds for each question to the verifier.
+        effort: "attack": the verifier is not asked; "bounds": bounds alone; "search": the complete verifier.
         places: Where files lie.
     """
 
@@ -72,7 +73,7 @@ class RegionTask:
     kind: str
     block: Block
     limit: float
-    is_complete: bool
+    effort: str
     places: Places
 
     @property
@@ -89,13 +90,13 @@ class RegionTask:
             "first": self.block.first,
             "count": self.block.count,
             "limit": self.limit,
-            "is_complete": self.is_complete,
+            "effort": self.effort,
         }
 
     @property
     def name(self) -> str:
         """In one line."""
-        return f"{self.subject}: {self.kind}, images {self.block.first} to {self.block.first + self.block.count - 1}"
+        return f"{self.subject}/{self.kind}/{self.effort}/{self.block.first}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class GrowTask:
     @property
     def name(self) -> str:
         """In one line."""
-        return f"{self.subject}: neighbourhood, image {self.image}"
+        return f"{self.subject}/grown/{self.image}"
 
 
 Task = NetworkTask | RegionTask | GrowTask
@@ -197,19 +198,8 @@ def _regions(task: RegionTask) -> Record:
     marks = np.full((len(kind.epsilons), task.block.count), OPEN)
     for level, queries in enumerate(asked):
         _break(queries, clean, marks[level:], level)
-    engine = "auto" if task.is_complete else "bounds"
-    for level in reversed(range(len(asked))):
-        for row in np.flatnonzero(marks[level] == OPEN):
-            outcome = aureole.verify(asked[level][row], timeout=task.limit, engine=engine, start=clean[row])
-            match outcome.verdict:
-                case aureole.Robust():
-                    is_early = {stage.name for stage in outcome.statistics.stages} <= _BEFORE_SEARCH
-                    # What holds in a region holds in every region inside it.
-                    marks[: level + 1, row] = BOUNDED if is_early else SEARCHED
-                case aureole.Vulnerable():
-                    marks[level:, row] = np.where(marks[level:, row] == OPEN, REFUTED, marks[level:, row])
-                case aureole.Unknown():
-                    pass
+    if task.effort != "attack":
+        _verify(asked, clean, marks, task)
     return {"marks": {f"{epsilon:g}": "".join(marks[level]) for level, epsilon in enumerate(kind.epsilons)}}
 
 
@@ -227,6 +217,26 @@ def _break(queries: Sequence[aureole.Query], clean: Sequence[np.ndarray], marks:
     for row, image in zip(rows, found, strict=True):
         if check.replay(queries[row], image, "PGD") is not None:
             marks[:, row] = ATTACKED
+
+
+def _verify(
+    asked: Sequence[Sequence[aureole.Query]], clean: Sequence[np.ndarray], marks: np.ndarray, task: RegionTask
+) -> None:
+    """Asks the verifier about what is open, up to the first epsilon at which an image stays open: larger ones are harder."""
+    engine = {"bounds": "bounds", "search": "auto"}[task.effort]
+    for row in range(task.block.count):
+        for level in np.flatnonzero(marks[:, row] == OPEN):
+            outcome = aureole.verify(asked[level][row], timeout=task.limit, engine=engine, start=clean[row])
+            match outcome.verdict:
+                case aureole.Robust():
+                    is_searched = bool({stage.name for stage in outcome.statistics.stages} & _SEARCHES)
+                    marks[level, row] = SEARCHED if is_searched else BOUNDED
+                case aureole.Vulnerable():
+                    # What breaks in a region breaks in every region around it.
+                    marks[level:, row] = np.where(marks[level:, row] == OPEN, REFUTED, marks[level:, row])
+                    break
+                case aureole.Unknown():
+                    break
 
 
 def _grown(task: GrowTask) -> Record:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.topk.results import Record
 from benchmarks.training_study.questions import KINDS
-from benchmarks.training_study.report import price, tallies
+from benchmarks.training_study.report import VERIFIED, price, tallies
 from benchmarks.training_study.subjects import SUBJECTS
 
 _LOOKS = {
@@ -82,12 +82,13 @@ def _draw_by_epsilon(figure: Any, records: Sequence[Record], kind: str, axis: st
     places = list(range(len(KINDS[kind].epsilons)))
     shown: dict[str, Any] = {}
     for name, (colour, marker) in _LOOKS.items():
-        found = list(tallies(records, kind, name).values())
-        if not found:
-            continue
-        for axes, counts in ((left, [t.proved for t in found]), (right, [t.unbroken for t in found])):
-            shares = [count / tally.total for count, tally in zip(counts, found, strict=True)]
-            (shown[name],) = axes.plot(places, shares, color=colour, marker=marker, markersize=7)
+        proved, attacked = tallies(records, kind, name, VERIFIED), tallies(records, kind, name)
+        for axes, shares in (
+            (left, [tally.proved / tally.total for tally in proved.values()]),
+            (right, [tally.unbroken / tally.total for tally in attacked.values()]),
+        ):
+            if shares:
+                (shown[name],) = axes.plot(places, shares, color=colour, marker=marker, markersize=7)
     for axes, title in ((left, "proved"), (right, "unbroken by the attack")):
         axes.set(title=title, xlabel=axis, ylim=(-0.03, 1.03))
         axes.set_xticks(places, [f"{epsilon:g}" for epsilon in KINDS[kind].epsilons])

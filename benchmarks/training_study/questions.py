@@ -18,7 +18,7 @@ class Kind:
 
     Attributes:
         name: In records.
-        epsilons: Ascending; the regions are nested, so what holds at one holds below, and what breaks at one breaks above.
+        epsilons: Ascending; the regions are nested, so what breaks at one breaks above.
         ask: The question about the image of an index at an epsilon.
     """
 

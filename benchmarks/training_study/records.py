@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.topk.results import Record
 from benchmarks.training_study.questions import KINDS
 
-_REGION = ("network", "first", "count", "limit", "is_complete")
+_REGION = ("network", "first", "count", "limit", "effort")
 _KEYS = {
     "machine": ("cpu", "cores", "memory", "versions"),
     "network": ("network", "steps"),

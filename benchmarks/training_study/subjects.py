@@ -17,7 +17,7 @@ from verifier.errors import InputError
 from verifier.network import Network
 
 ARCHITECTURE, SEED = "strided3", 1
-STEPS, BATCH = 2_500, 128
+STEPS, BATCH = 1_500, 128
 """Of every network that the study trains."""
 
 

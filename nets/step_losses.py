@@ -86,7 +86,9 @@ class CertifiedLoss:
     def __call__(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
         """See `StepLoss`."""
         strength, defence = self.defence.strength(step, self.steps), self.defence
-        clean = self.loss(self.network(images), targets)
+        clean_weight = 1 - strength * (1 - defence.clean_weight)
+        # A loss that weighs nothing costs as much as any other.
+        clean = self.loss(self.network(images), targets) if clean_weight > 0 else images.new_zeros(())
         if strength == 0:
             return clean
         attack = replace(defence.attack, epsilon=strength * defence.attack.epsilon)
@@ -97,7 +99,6 @@ class CertifiedLoss:
         crown_share = (1 - strength) * defence.crown_share
         rivals = defence.rivals if crown_share > 0 else None
         uppers = difference_uppers(self.live.graph(), lower, upper, labels, crown_share, rivals)
-        clean_weight = 1 - strength * (1 - defence.clean_weight)
         return clean_weight * clean + (1 - clean_weight) * ROBUST_LOSSES[defence.robust_loss](uppers, labels)
 
 

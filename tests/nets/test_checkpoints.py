@@ -14,7 +14,7 @@ from nets.augmentation import Rectangles
 from nets.checkpoints import Checkpoints
 from nets.losses import ProjectedGradient
 from nets.mnist import Digits
-from nets.options import AdversarialTraining, Schedule, TaskTraining, TrainingOptions
+from nets.options import AdversarialTraining, CertifiedTraining, Schedule, TaskTraining, TrainingOptions
 from nets.train_command import train
 from nets.training import train_network
 from verifier.errors import InputError
@@ -24,6 +24,7 @@ ATTACK = AdversarialTraining(ProjectedGradient(0.05, 1, 1.0), 0.0, 0.5)
 RUNS = {
     "plain": TINY,
     "l0": replace(TINY, defence=Rectangles()),
+    "sabr": replace(TINY, defence=CertifiedTraining(ProjectedGradient(0.05, 1, 1.0), 0.3, clean_share=0.0)),
     "tasks": replace(TINY, defence=ATTACK, tasks=TaskTraining(("odd",), "MP")),
 }
 

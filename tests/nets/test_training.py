@@ -40,7 +40,8 @@ PIECES = {
     "tasks": replace(TINY, tasks=TaskTraining(("odd", "prime"), "MP"), defence=AdversarialTraining(ATTACK, 0.0, 0.5)),
     "graph-and-task": replace(TINY, graph=LabelGraph(), tasks=TaskTraining(("odd",), "MTA")),
     "crown-ibp": replace(TINY, defence=CertifiedTraining(BALL, clean_share=0.25)),
-    "small-boxes": replace(TINY, defence=CertifiedTraining(BALL, 0.2, "top-k", 0.0, 0.5)),
+    "rivals": replace(TINY, defence=CertifiedTraining(BALL, rivals=2, clean_share=0.0)),
+    "small-boxes": replace(TINY, defence=CertifiedTraining(BALL, 0.2, "top-k", 0.0, clean_weight=0.5)),
 }
 
 
@@ -210,6 +211,9 @@ def test_unusable_pieces_are_refused() -> None:
         CertifiedTraining(clean_share=0.7, ramp_share=0.7)
     with pytest.raises(InputError, match="wanted one of set, top-k"):
         CertifiedTraining(robust_loss="margin")
+    for wrong in ({"rivals": 0}, {"rivals": 2, "robust_loss": "top-k"}):
+        with pytest.raises(InputError, match="wanted rivals None, or 1 or more"):
+            CertifiedTraining(**wrong)
 
 
 def test_misuse_is_refused(training_digits: Digits) -> None:

@@ -225,7 +225,7 @@ def _verify(
     """Asks the verifier about what is open, up to the first epsilon at which an image stays open: larger ones are harder."""
     engine = {"bounds": "bounds", "search": "auto"}[task.effort]
     for row in range(task.block.count):
-        for level in np.flatnonzero(marks[:, row] == OPEN):
+        for level in np.flatnonzero(marks[:, row] == OPEN).tolist():
             outcome = aureole.verify(asked[level][row], timeout=task.limit, engine=engine, start=clean[row])
             match outcome.verdict:
                 case aureole.Robust():

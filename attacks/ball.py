@@ -62,7 +62,7 @@ class Ball:
             size, radius = norms(delta, self.norm), self.radius.to(points.dtype)
             inside = _onto_l1(delta, radius) if self.norm == "l1" else _shrunk(delta, radius, size)
             points = torch.where((size > radius)[:, None], self.clean + inside, points)
-        return torch.minimum(torch.maximum(points, self.lower), self.upper)
+        return torch.clamp(points, self.lower, self.upper)
 
     def random(self, rows: int, generator: torch.Generator) -> Float[Tensor, "rows pixels"]:
         """One point of each row's set, all from one generator; `rows` is the number of rows there are."""
@@ -127,10 +127,12 @@ def _down(values: Tensor) -> Tensor:
 
 def norms(deltas: Float[Tensor, "rows pixels"], norm: str | None) -> Float[Tensor, " rows"]:
     """The norm of each row; l2 for None."""
-    order = {"l1": 1.0, "l2": 2.0, "linf": torch.inf, None: 2.0}[norm]
     if deltas.shape[1] == 0:
         return deltas.new_zeros(len(deltas))
-    return torch.linalg.vector_norm(deltas, ord=order, dim=1)
+    if norm == "linf":
+        # Twenty times as fast as vector_norm on a CPU.
+        return deltas.abs().amax(dim=1)
+    return torch.linalg.vector_norm(deltas, ord=1.0 if norm == "l1" else 2.0, dim=1)
 
 
 def _shrunk(delta: Tensor, radius: Tensor, size: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ class Domain(Protocol):
     def random(self, rows: int, generator: torch.Generator) -> Float[Tensor, "rows ..."]:
         """Points drawn from the set."""
 
+    def at(self, rows: Tensor) -> "Domain":
+        """The set for some rows, given by index."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxDomain:
@@ -62,6 +65,10 @@ class BoxDomain:
     def random(self, rows: int, generator: torch.Generator) -> Float[Tensor, "rows ..."]:
         """Uniform points of the box."""
         return self.project(self.lower + self._uniform(rows, generator) * self.widths)
+
+    def at(self, rows: Tensor) -> "BoxDomain":  # noqa: ARG002
+        """The same box, which all rows share."""
+        return self
 
     def random_corners(self, rows: int, generator: torch.Generator) -> Float[Tensor, "rows ..."]:
         """Uniformly drawn corners of the box."""

@@ -1,6 +1,7 @@
 """The loop every iterative attack shares: loss x domain x step rule x what to keep and when to stop.
 
-Rows never influence one another, except that `StopRule.at_first` ends the whole run once one row has succeeded.
+Rows never influence one another, except that `StopRule.at_first` ends the whole run once one row has succeeded. Rows that
+have ended are no longer computed where the ascent says how to go on without them.
 """
 
 from collections.abc import Callable
@@ -99,6 +100,7 @@ class Ascent:
         iterations: Steps at most.
         keep: Which point of a row is returned.
         record: A number of each point visited, for the history.
+        narrow: The same ascent for some of its rows, given by index; None if only all rows together make sense.
     """
 
     loss: RowLoss | None
@@ -109,6 +111,38 @@ class Ascent:
     iterations: int = 50
     keep: Keep = Keep.BEST
     record: Loss | None = None
+    narrow: "Callable[[Tensor], Ascent] | None" = None
+
+
+class _Ledger:
+    """What is known of every row of a run, those that have ended included."""
+
+    def __init__(self, starts: Float[Tensor, "rows ..."]) -> None:
+        rows, device = len(starts), starts.device
+        self.points = starts.clone()
+        self.values = torch.full((rows,), -torch.inf, dtype=torch.float64, device=device)
+        self.succeeded = torch.zeros(rows, dtype=torch.bool, device=device)
+        self.steps = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.history: list[Tensor] = []
+
+    def take(self, moving: Tensor, points: Tensor, reached: Tensor, keep: Keep) -> None:
+        """Notes what the moving rows reached, and keeps the points that are to be kept."""
+        self.values = self.values.to(reached.dtype)
+        improved = reached > self.values[moving] if keep is Keep.BEST else ~self.succeeded[moving]
+        chosen = improved.nonzero()[:, 0]
+        self.points[moving[chosen]] = points[chosen]
+        self.values[moving[chosen]] = reached[chosen]
+
+    def show(self, moving: Tensor, recorded: Tensor) -> None:
+        """Adds a visit; rows that have ended repeat their last one."""
+        visit = self.history[-1].clone() if self.history else recorded.new_zeros(len(self.values))
+        visit[moving] = recorded
+        self.history.append(visit)
+
+    def found(self, taken: int) -> Found:
+        """The answer after so many steps."""
+        visits = torch.stack(self.history) if self.history else self.values.new_zeros((0, len(self.values)))
+        return Found(self.points, self.values, taken, self.succeeded, self.steps, visits)
 
 
 def run(ascent: Ascent, model: Model, starts: Float[Tensor, "rows ..."], deadline: Deadline) -> Found:
@@ -119,27 +153,31 @@ def run(ascent: Ascent, model: Model, starts: Float[Tensor, "rows ..."], deadlin
     """
     points = ascent.domain.project(starts)
     stepper = ascent.step.begin(ascent.domain, points, ascent.iterations)
-    kept, values = points, torch.full((len(points),), -torch.inf, dtype=points.dtype, device=points.device)
-    succeeded = torch.zeros(len(points), dtype=torch.bool, device=points.device)
-    steps = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-    history: list[Tensor] = []
+    moving = torch.arange(len(points), device=points.device)
+    ledger = _Ledger(points)
     taken = 0
     while True:
         is_last = taken == ascent.iterations or deadline.has_expired
         losses, gradients, reached, recorded = _evaluate(ascent, model, points, needs_gradient=not is_last)
         if recorded is not None:
-            history.append(recorded)
-        values = values.to(reached.dtype)
-        improved = reached > values if ascent.keep is Keep.BEST else ~succeeded
-        kept = torch.where(per_row(improved, points), points, kept)
-        values = torch.where(improved, reached, values)
-        succeeded = succeeded | (values > ascent.stop.above)
-        if is_last or bool(succeeded.all()) or (ascent.stop.at_first and bool(succeeded.any())):
-            visits = torch.stack(history) if history else values.new_zeros((0, len(points)))
-            return Found(kept, values, taken, succeeded, steps, visits)
+            ledger.show(moving, recorded)
+        ledger.take(moving, points, reached, ascent.keep)
+        ended = ledger.values[moving] > ascent.stop.above
+        ledger.succeeded[moving] |= ended
+        count = int(ended.sum())
+        if is_last or count == len(moving) or (ascent.stop.at_first and count):
+            return ledger.found(taken)
+        if ascent.narrow is not None and count:
+            going = (~ended).nonzero()[:, 0]
+            ascent = ascent.narrow(going)
+            stepper.keep(going)
+            moving, points, losses, gradients, ended = (
+                each[going] for each in (moving, points, losses, gradients, ended)
+            )
+            count = 0
         following = stepper.advance(points, losses, gradients)
-        points = torch.where(per_row(succeeded, points), points, following)
-        steps += ~succeeded
+        points = torch.where(per_row(ended, points), points, following) if count else following
+        ledger.steps[moving] += ~ended
         taken += 1
 
 

@@ -1,6 +1,7 @@
 """What a method is handed, and the common way to run the engine on it."""
 
 from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -9,12 +10,20 @@ from torch import Tensor
 from attacks.ball import Ball, Norm, norms
 from attacks.engine import Ascent, Found, Keep, Model, RowLoss, StopRule, run
 from attacks.goals import Goal
-from attacks.steps import StepRule, per_row
+from attacks.steps import StepRule, per_row, rows_of
 from verifier.deadline import Deadline
 from verifier.network import Network
 
 Rows = Float[Tensor, "rows pixels"]
 _SLACK = 1e-5
+
+
+@runtime_checkable
+class GoalLoss(RowLoss, Protocol):
+    """A loss or an objective that knows its rows."""
+
+    def at(self, rows: Tensor) -> "GoalLoss":
+        """The same for some rows, given by index."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +34,7 @@ class Problem:
         model: Flat images to logits.
         goal: What each row must reach.
         ball: Where each row may go.
-        eps: The radius as given: a number, or one per pixel, or one per row as a column; None without a ball.
+        eps: The radius as given: a number, one row with a number per pixel, or one per row as a column; None without a ball.
         generators: One source of randomness for each row, on the CPU.
         deadline: When to return the best so far.
         shape: Of one image.
@@ -59,7 +68,7 @@ class Problem:
         """The same for some rows, given by index."""
         eps = self.eps
         if isinstance(eps, Tensor) and eps.ndim == 2:
-            eps = eps[rows]
+            eps = rows_of(eps, rows)
         drawn = tuple(self.generators[row] for row in rows.tolist())
         return replace(self, goal=self.goal.at(rows), ball=self.ball.at(rows), eps=eps, generators=drawn)
 
@@ -81,10 +90,15 @@ class Smallest:
         scores = scores.double()
         slack = _SLACK * (1.0 + scores.abs().amax(dim=1))
         met = ((self.goal.margins(scores) > slack[:, None]) & (self.goal.sign != 0)).sum(dim=1)
-        closeness = 1.0 / (1.0 + norms(points.double() - self.clean.double(), self.norm))
+        # In the points' own type: this only orders points, what is reported is measured in float64.
+        closeness = 1.0 / (1.0 + norms(points - self.clean, self.norm).double())
         labels = float(scores.shape[1])
         value = torch.where(met >= self.goal.needed, labels + 1.0, met.double())
         return torch.where(scores.isfinite().all(dim=1), value + closeness, -torch.inf)
+
+    def at(self, rows: Tensor) -> "Smallest":
+        """The order of some rows."""
+        return Smallest(self.goal.at(rows), self.clean[rows], self.norm)
 
     @property
     def success(self) -> float:
@@ -132,12 +146,12 @@ class Outcome:
 
 def ascend(
     problem: Problem,
-    loss: RowLoss | None,
+    loss: GoalLoss | None,
     step: StepRule,
     iterations: int,
     *,
     starts: Rows | None = None,
-    objective: RowLoss | None = None,
+    objective: GoalLoss | None = None,
     keeps_last: bool = False,
     stops: bool = True,
     above: float | None = None,
@@ -158,14 +172,20 @@ def ascend(
     order = problem.objective()
     success = order.success if stops and objective is None else torch.inf
     stop = StopRule(above=success if above is None else above, at_first=False)
-    ascent = Ascent(
-        loss=loss,
-        objective=order if objective is None else objective,
-        domain=problem.ball,
-        step=step,
-        stop=stop,
-        iterations=iterations,
-        keep=Keep.LAST if keeps_last else Keep.BEST,
-        record=problem.goal.margin,
-    )
-    return Outcome.of(run(ascent, problem.model, problem.clean if starts is None else starts, problem.deadline))
+    keep = Keep.LAST if keeps_last else Keep.BEST
+
+    def ascent(problem: Problem, loss: GoalLoss | None, objective: GoalLoss) -> Ascent:
+        return Ascent(
+            loss=loss,
+            objective=objective,
+            domain=problem.ball,
+            step=step,
+            stop=stop,
+            iterations=iterations,
+            keep=keep,
+            record=problem.goal.margin,
+            narrow=lambda rows: ascent(problem.at(rows), None if loss is None else loss.at(rows), objective.at(rows)),
+        )
+
+    whole = ascent(problem, loss, order if objective is None else objective)
+    return Outcome.of(run(whole, problem.model, problem.clean if starts is None else starts, problem.deadline))

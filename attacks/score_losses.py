@@ -58,6 +58,10 @@ class LabelLoss:
     goal: Goal
     is_clamped: bool = False
 
+    def at(self, rows: Tensor) -> "LabelLoss":
+        """The loss of some rows."""
+        return replace(self, goal=self.goal.at(rows))
+
     def __call__(self, scores: Scores, points: Tensor) -> Values:  # noqa: ARG002
         """The negative loss of each row."""
         if not self.is_clamped:
@@ -80,6 +84,10 @@ class HingeLoss:
     kappa: float = 0.0
     of_probabilities: bool = False
 
+    def at(self, rows: Tensor) -> "HingeLoss":
+        """The loss of some rows."""
+        return replace(self, goal=self.goal.at(rows))
+
     def __call__(self, scores: Scores, points: Tensor) -> Values:  # noqa: ARG002
         """The negative loss of each row."""
         margins = in_probabilities(self.goal, scores) if self.of_probabilities else self.goal.search_margins(scores)
@@ -91,6 +99,10 @@ class MarginLoss:
     """The goal's search margin: the least of those asked for, > 0 iff the row has succeeded."""
 
     goal: Goal
+
+    def at(self, rows: Tensor) -> "MarginLoss":
+        """The loss of some rows."""
+        return MarginLoss(self.goal.at(rows))
 
     def __call__(self, scores: Scores, points: Tensor) -> Values:  # noqa: ARG002
         """The margin of each row."""
@@ -123,6 +135,10 @@ class TopKLoss:
     keeps: bool = False
     is_hinged: bool = True
     kappa: float = 0.0
+
+    def at(self, rows: Tensor) -> "TopKLoss":
+        """The loss of some rows."""
+        return replace(self, goal=self.goal.at(rows), scope=self.scope[rows])
 
     def __call__(self, scores: Scores, points: Tensor) -> Values:  # noqa: ARG002
         """The negative loss of each row."""
@@ -184,6 +200,10 @@ class RankLoss:
     goal: Goal
     is_second: bool = False
     is_released: bool = False
+
+    def at(self, rows: Tensor) -> "RankLoss":
+        """The loss of some rows."""
+        return replace(self, goal=self.goal.at(rows))
 
     def __call__(self, scores: Scores, points: Tensor) -> Values:  # noqa: ARG002
         """The negative loss of each row."""
@@ -251,6 +271,10 @@ class Penalised:
     clean: Float[Tensor, "rows pixels"]
     distance: float
     weight: Values
+
+    def at(self, rows: Tensor) -> "Penalised":
+        """The loss of some rows."""
+        return Penalised(self.loss.at(rows), self.clean[rows], self.distance, self.weight[rows])
 
     def __call__(self, scores: Scores, points: Float[Tensor, "rows pixels"]) -> Values:
         """The penalised loss of each row."""

@@ -19,6 +19,9 @@ class Stepper(Protocol):
     ) -> Float[Tensor, "rows ..."]:
         """The next points, inside the domain, given the loss and its gradient at the present ones."""
 
+    def keep(self, rows: Tensor) -> None:
+        """Forgets all rows but these, given by index: from now on they are all there are."""
+
 
 @runtime_checkable
 class StepRule(Protocol):
@@ -39,10 +42,12 @@ class SignStep:
         return _SignStepper(domain, self.size)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _SignStepper:
-    domain: Domain
-    size: float
+    def __init__(self, domain: Domain, size: float) -> None:
+        self._domain, self._size = domain, size
+
+    def keep(self, rows: Tensor) -> None:
+        self._domain = self._domain.at(rows)
 
     def advance(
         self,
@@ -50,7 +55,7 @@ class _SignStepper:
         losses: Float[Tensor, " rows"],  # noqa: ARG002
         gradients: Float[Tensor, "rows ..."],
     ) -> Float[Tensor, "rows ..."]:
-        return self.domain.project(points + self.size * self.domain.widths * gradients.sign())
+        return self._domain.project(points + self._size * self._domain.widths * gradients.sign())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,14 @@ class _AutoStepper:
         self._improvements = starts.new_zeros((rows,))
         self._last_check = 0
 
+    def keep(self, rows: Tensor) -> None:
+        self._domain = self._domain.at(rows)
+        self._size, self._size_at_check = self._size[rows], self._size_at_check[rows]
+        self._previous, self._previous_loss = self._previous[rows], self._previous_loss[rows]
+        self._best, self._best_gradient = self._best[rows], self._best_gradient[rows]
+        self._best_loss, self._best_at_check = self._best_loss[rows], self._best_at_check[rows]
+        self._improvements = self._improvements[rows]
+
     def advance(
         self, points: Float[Tensor, "rows ..."], losses: Float[Tensor, " rows"], gradients: Float[Tensor, "rows ..."]
     ) -> Float[Tensor, "rows ..."]:
@@ -139,6 +152,11 @@ class _AutoStepper:
         back = per_row(halve, points)
         self._previous = torch.where(back, self._best, self._previous)
         return torch.where(back, self._best, points), torch.where(back, self._best_gradient, gradients)
+
+
+def rows_of(values: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of what is given row by row; what all rows share stays as it is."""
+    return values if len(values) == 1 else values[rows]
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attacks.ball import Ball
 from attacks.domains import Domain
 from attacks.methods.method import Method, Variant, at_least
 from attacks.problem import Outcome, Problem, ascend
@@ -61,12 +60,22 @@ class _Generations:
 
     def __init__(self, rule: _Evolution) -> None:
         self._rule, self._problem = rule, rule.problem
-        rows, members = len(rule.problem.clean), rule.options.population
-        self._owner = torch.arange(rows, device=rule.problem.clean.device).repeat_interleave(members)
-        self._balls: Ball = rule.problem.ball.at(self._owner)
+        members = rule.options.population
+        self._share_out()
         drawn = torch.stack([rule.problem.ball.drawn(rule.problem.generators) for _ in range(members)], dim=1)
         self._change: Population = drawn - rule.problem.clean[:, None]
         self._violated = self._violations(self._change)
+
+    def _share_out(self) -> None:
+        """Each member's row, with the ball and goal of that row."""
+        rows = torch.arange(len(self._problem.clean), device=self._problem.clean.device)
+        owner = rows.repeat_interleave(self._rule.options.population)
+        self._balls, self._goals = self._problem.ball.at(owner), self._problem.goal.at(owner)
+
+    def keep(self, rows: Tensor) -> None:
+        self._problem = self._problem.at(rows)
+        self._change, self._violated = self._change[rows], self._violated[rows]
+        self._share_out()
 
     def advance(self, points: Rows, losses: Tensor, gradients: Rows) -> Rows:  # noqa: ARG002
         self._compete(self._differential())
@@ -109,7 +118,7 @@ class _Generations:
     def _violations(self, change: Population) -> Float[Tensor, "rows members labels"]:
         images = (change + self._problem.clean[:, None]).flatten(0, 1)
         with torch.no_grad():
-            margins = in_probabilities(self._problem.goal.at(self._owner), self._problem.model(images))
+            margins = in_probabilities(self._goals, self._problem.model(images))
         violated = (self._rule.options.kappa - margins).clamp(min=0.0)
         return violated.reshape(*change.shape[:2], -1)
 

@@ -60,14 +60,17 @@ class Overtaking:
     """The step of a row to first order: the label whose constraint is next, against those that must overtake it."""
 
     def __init__(self, problem: Problem, options: KFoolOptions) -> None:
-        self._model, self._options = problem.model, options
-        goal = problem.goal
-        self._goal = goal
-        self._scope = pushed_out(goal, options.scope)
+        self._problem, self._options = problem, options
+        self._goal = problem.goal
+        self._scope = pushed_out(problem.goal, options.scope)
+
+    def at(self, rows: Tensor) -> "Overtaking":
+        """The steps of some rows."""
+        return Overtaking(self._problem.at(rows), self._options)
 
     def __call__(self, points: Rows) -> Rows:
         """The step of each row."""
-        scores, matrix = jacobian(self._model, lambda values: values, points)
+        scores, matrix = jacobian(self._problem.model, lambda values: values, points)
         pivot, sign = self._pivot(scores)
         rows = torch.arange(len(points), device=points.device)
         own = matrix[rows, pivot]
@@ -125,6 +128,10 @@ class _ReleasedStep:
     scope: Bool[Tensor, "rows labels"]
     clean: Rows
 
+    def at(self, rows: Tensor) -> "_ReleasedStep":
+        """The rule for some rows."""
+        return _ReleasedStep(self.model, self.goal.at(rows), self.scope[rows], self.clean[rows])
+
     def begin(self, domain: Domain, starts: Rows, iterations: int) -> Stepper:  # noqa: ARG002
         """At the start, with the label of the clean image."""
         with torch.no_grad():
@@ -140,6 +147,10 @@ class _ReleasedStepper:
         self._rule, self._pivot = rule, pivot
         self._sign = torch.where(is_falling, -1.0, 1.0).to(rule.clean.dtype)
         self._variables = torch.zeros_like(rule.clean)
+
+    def keep(self, rows: Tensor) -> None:
+        self._rule, self._pivot = self._rule.at(rows), self._pivot[rows]
+        self._sign, self._variables = self._sign[rows], self._variables[rows]
 
     def advance(self, points: Rows, losses: Tensor, gradients: Rows) -> Rows:  # noqa: ARG002
         scores, matrix = jacobian(self._rule.model, lambda values: values, points)

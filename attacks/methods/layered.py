@@ -46,6 +46,9 @@ class _Highest:
 
     goal: Goal
 
+    def at(self, rows: Tensor) -> "_Highest":
+        return _Highest(self.goal.at(rows))
+
     def __call__(self, scores: Float[Tensor, "rows labels"], points: Tensor) -> Float[Tensor, " rows"]:  # noqa: ARG002
         return self.goal.search_margin(scores.double())
 

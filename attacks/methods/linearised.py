@@ -1,7 +1,7 @@
 """ML-DP and MLA-LP: linearise the labels' constraints, and take the smallest step that meets them all."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -64,11 +64,22 @@ class LinearProgrammeOptions:
             raise InputError(f"option solver: got {self.solver!r}, wanted 'dual' or 'whole'")
 
 
+@runtime_checkable
+class Move(Protocol):
+    """The step from a point, row by row."""
+
+    def __call__(self, points: Rows) -> Rows:
+        """The step of each row."""
+
+    def at(self, rows: Tensor) -> "Move":
+        """The same for some rows, given by index."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Jump:
     """A step rule that finds its own way from the point alone, and keeps nothing between steps."""
 
-    move: Callable[[Rows], Rows]
+    move: Move
 
     def begin(self, domain: Domain, starts: Rows, iterations: int) -> Stepper:  # noqa: ARG002
         """The rule for this domain."""
@@ -76,8 +87,11 @@ class Jump:
 
 
 class _Jumper:
-    def __init__(self, domain: Domain, move: Callable[[Rows], Rows]) -> None:
+    def __init__(self, domain: Domain, move: Move) -> None:
         self._domain, self._move = domain, move
+
+    def keep(self, rows: Tensor) -> None:
+        self._domain, self._move = self._domain.at(rows), self._move.at(rows)
 
     def advance(self, points: Rows, losses: Tensor, gradients: Rows) -> Rows:  # noqa: ARG002
         return self._domain.project(points + self._move(points))
@@ -89,27 +103,54 @@ class SmallestImage:
 
     goal: Goal
 
+    def at(self, rows: Tensor) -> "SmallestImage":
+        """The order of some rows."""
+        return SmallestImage(self.goal.at(rows))
+
     def __call__(self, scores: Float[Tensor, "rows labels"], points: Rows) -> Float[Tensor, " rows"]:
         """Constraints met plus 1 / (1 + |x|)."""
         return self.goal.met(scores) + 1.0 / (1.0 + norms(points.double(), "l2"))
 
 
-def _deepfool(problem: Problem, options: DeepFoolOptions, variant: Variant) -> Outcome:
-    """The least |r|_2 with every needed constraint met to first order; as released, all of them with equality."""
-    goal, ball = problem.goal, problem.ball
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inequalities:
+    """The least |r|_2 with every needed constraint met to first order, inside the box."""
 
-    def inequalities(points: Rows) -> Rows:
-        margins, matrix, active = asked(problem, points)
-        return least_squares_step(matrix, options.kappa - margins, active, ball.lower - points, ball.upper - points)
+    problem: Problem
+    kappa: float
 
-    def equalities(points: Rows) -> Rows:
-        margins, matrix = jacobian(problem.model, lambda scores: _zeroed(goal, in_probabilities(goal, scores)), points)
+    def at(self, rows: Tensor) -> "_Inequalities":
+        return _Inequalities(self.problem.at(rows), self.kappa)
+
+    def __call__(self, points: Rows) -> Rows:
+        ball = self.problem.ball
+        margins, matrix, active = asked(self.problem, points)
+        return least_squares_step(matrix, self.kappa - margins, active, ball.lower - points, ball.upper - points)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Equalities:
+    """As released: the least |r|_2 that brings every probability to its threshold to first order."""
+
+    problem: Problem
+
+    def at(self, rows: Tensor) -> "_Equalities":
+        return _Equalities(self.problem.at(rows))
+
+    def __call__(self, points: Rows) -> Rows:
+        goal = self.problem.goal
+        margins, matrix = jacobian(
+            self.problem.model, lambda scores: _zeroed(goal, in_probabilities(goal, scores)), points
+        )
         return equality_step(matrix, -margins, goal.sign != 0)
 
+
+def _deepfool(problem: Problem, options: DeepFoolOptions, variant: Variant) -> Outcome:
     if variant is Variant.FIXED:
-        return ascend(problem, None, Jump(inequalities), options.iterations, stops=options.stops)
-    objective = SmallestImage(goal)
-    return ascend(problem, None, Jump(equalities), options.iterations, objective=objective, stops=False)
+        move = Jump(_Inequalities(problem, options.kappa))
+        return ascend(problem, None, move, options.iterations, stops=options.stops)
+    objective = SmallestImage(problem.goal)
+    return ascend(problem, None, Jump(_Equalities(problem)), options.iterations, objective=objective, stops=False)
 
 
 def equality_step(
@@ -133,30 +174,36 @@ def asked(problem: Problem, points: Rows) -> tuple[Tensor, Tensor, Tensor]:
     return margins, matrix, active
 
 
-def _everything(goal: Goal) -> Callable[[Tensor], Tensor]:
-    """All margins, 0 where nothing is asked, so that derivatives stay finite."""
-    return lambda scores: _zeroed(goal, goal.margins(scores))
-
-
 def _zeroed(goal: Goal, margins: Tensor) -> Tensor:
     return margins.masked_fill(goal.sign == 0, 0.0)
 
 
-def _linear_programme(problem: Problem, options: LinearProgrammeOptions, variant: Variant) -> Outcome:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Programmes:
     """The least |r|_inf with every needed constraint met to first order, inside the box."""
+
+    problem: Problem
+    options: LinearProgrammeOptions
+
+    def at(self, rows: Tensor) -> "_Programmes":
+        return _Programmes(self.problem.at(rows), self.options)
+
+    def __call__(self, points: Rows) -> Rows:
+        ball, trust = self.problem.ball, self.options.trust
+        margins, matrix, active = asked(self.problem, points)
+        lower = (ball.lower - points).clamp(min=-trust)
+        upper = (ball.upper - points).clamp(max=trust)
+        return smallest_steps(-matrix, margins - self.options.kappa, active, lower, upper, self.options.solver)
+
+
+def _linear_programme(problem: Problem, options: LinearProgrammeOptions, variant: Variant) -> Outcome:
     if variant is Variant.RELEASED:
         from attacks.methods.released_lp import ReleasedProgramme
 
-        step = ReleasedProgramme(problem.model, problem.goal, problem.clean, _everything(problem.goal))
+        step = ReleasedProgramme(problem.model, problem.goal, problem.clean)
         return ascend(problem, None, step, options.iterations, keeps_last=True, stops=False)
-
-    def move(points: Rows) -> Rows:
-        margins, matrix, active = asked(problem, points)
-        lower = (problem.ball.lower - points).clamp(min=-options.trust)
-        upper = (problem.ball.upper - points).clamp(max=options.trust)
-        return smallest_steps(-matrix, margins - options.kappa, active, lower, upper, options.solver)
-
-    return ascend(problem, None, Jump(move), options.iterations, stops=options.stops)
+    move = Jump(_Programmes(problem, options))
+    return ascend(problem, None, move, options.iterations, stops=options.stops)
 
 
 def smallest_steps(

@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attacks.engine import RowLoss
 from attacks.goals import Goal
 from attacks.gradient_steps import AdamStep, DeltaSpace, TanhSpace
 from attacks.methods.method import Method, Variant, at_least
-from attacks.problem import Outcome, Problem, Smallest, ascend
+from attacks.problem import GoalLoss, Outcome, Problem, Smallest, ascend
 from attacks.score_losses import HingeLoss, Penalised, RankLoss, cosine_agreement, rank_agreement
 
 _MOST = 1e10
@@ -65,6 +64,10 @@ class Agreement:
     agreement: Callable[[Goal, Tensor], Tensor]
     prefers_success: bool
 
+    def at(self, rows: Tensor) -> "Agreement":
+        """The order of some rows."""
+        return Agreement(self.smallest.at(rows), self.agreement, self.prefers_success)
+
     def __call__(
         self, scores: Float[Tensor, "rows labels"], points: Float[Tensor, "rows pixels"]
     ) -> Float[Tensor, " rows"]:
@@ -83,7 +86,7 @@ def _search(
     options: SearchOptions,
     loss: HingeLoss | RankLoss,
     is_solved: Callable[[Tensor, Tensor], Tensor],
-    objective: RowLoss | None = None,
+    objective: GoalLoss | None = None,
     *,
     in_tanh: bool,
 ) -> Outcome:

@@ -1,7 +1,6 @@
 """MLA-LP as released, mistakes included, for reproductions only: nothing here is a recommended attack."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -37,7 +36,6 @@ class ReleasedProgramme:
     model: Model
     goal: Goal
     clean: Rows
-    margins: Callable[[Tensor], Tensor]
 
     def begin(self, domain: Domain, starts: Rows, iterations: int) -> Stepper:  # noqa: ARG002
         """Thresholds at 1/2, the starts being the best images."""
@@ -54,9 +52,16 @@ class _ReleasedStepper:
             self._before = self._flipped(starts)
             self._clean_worth = self._worth(rule.clean)
 
+    def keep(self, rows: Tensor) -> None:
+        rule = self._rule
+        self._rule = replace(rule, goal=rule.goal.at(rows), clean=rule.clean[rows])
+        self._domain = self._domain.at(rows)
+        self._level, self._first, self._best = self._level[rows], self._first[rows], self._best[rows]
+        self._before, self._clean_worth = self._before[rows], self._clean_worth[rows]
+
     def advance(self, points: Rows, losses: Tensor, gradients: Rows) -> Rows:  # noqa: ARG002
         rule = self._rule
-        margins, matrix = jacobian(rule.model, rule.margins, points)
+        margins, matrix = jacobian(rule.model, self._margins, points)
         reached = margins.double().sigmoid()
         steps = torch.zeros_like(points)
         for row in range(len(points)):
@@ -79,6 +84,11 @@ class _ReleasedStepper:
         self._level = torch.where(is_lowered, lowered, self._level)
         self._before = now
         return torch.where(per_row(is_worse, points), rule.clean, proposed)
+
+    def _margins(self, scores: Tensor) -> Tensor:
+        """All margins, 0 where nothing is asked, so that derivatives stay finite."""
+        goal = self._rule.goal
+        return goal.margins(scores).masked_fill(goal.sign == 0, 0.0)
 
     def _worth(self, points: Rows) -> Float[Tensor, " rows"]:
         """How many constraints hold."""

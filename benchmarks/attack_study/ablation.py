@@ -82,6 +82,12 @@ class _ProgrammeStepper:
         self._best = self._clean = self._worth(problem.clean)
         self._before = self._flipped(starts)
 
+    def keep(self, rows: Tensor) -> None:
+        self._problem = self._problem.at(rows)
+        self._project = self._problem.ball.project
+        self._level, self._first, self._before = self._level[rows], self._first[rows], self._before[rows]
+        self._best, self._clean = self._best[rows], self._clean[rows]
+
     def advance(self, points: Tensor, losses: Tensor, gradients: Tensor) -> Tensor:  # noqa: ARG002
         margins, matrix = jacobian(self._problem.model, self._margins, points)
         steps = torch.stack([self._step(row, points[row], margins[row], matrix[row]) for row in range(len(points))])

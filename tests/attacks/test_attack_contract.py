@@ -86,6 +86,14 @@ def test_batches_change_nothing(method):
     assert split.history.shape[1] == 3
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].norm == "linf"])
+def test_pixels_may_have_radii_of_their_own(method):
+    images, _ = images_and_labels("typed")
+    eps = torch.linspace(0.0, 0.4, images[0].numel()).reshape(images.shape[1:])
+    result = attack("typed", method, "random", eps=eps)
+    assert bool(((result.images.double() - result.clean.double()).abs() <= eps.double()).all())
+
+
 @pytest.mark.parametrize("method", ["pgd", "mlae-de", "layered"])
 def test_the_seed_decides(method):
     first, again, other = (attack("module", method, "extreme", seed=seed) for seed in (1, 1, 2))

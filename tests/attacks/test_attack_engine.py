@@ -73,6 +73,27 @@ def test_a_successful_row_freezes_while_others_go_on():
     assert found.iterations > 0
 
 
+def test_rows_that_have_ended_are_no_longer_computed():
+    starts = torch.tensor([[0.0] * 4, [0.2, 0.4, 0.6, 0.8], [0.19, 0.4, 0.6, 0.5]], dtype=torch.float64)
+    seen: list[int] = []
+
+    def counted(images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return bowl(images)
+
+    rule = replace(
+        ascent(SignStep(0.05), stop=StopRule(above=-0.005, at_first=False)),
+        record=first_score,
+        narrow=lambda _rows: rule,
+    )
+    found = run(rule, counted, starts, Deadline())
+    slow = run(replace(rule, narrow=None), bowl, starts, Deadline())
+    assert seen[0] == 3
+    assert sum(seen) == sum(found.steps.tolist()) + 3
+    for name in ("points", "values", "steps", "succeeded", "history"):
+        torch.testing.assert_close(getattr(found, name), getattr(slow, name), rtol=0, atol=0)
+
+
 def test_the_first_success_ends_the_run():
     starts = torch.tensor([[0.2, 0.4, 0.6, 0.8], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
     found = run(ascent(stop=StopRule(above=-0.02, at_first=True)), bowl, starts, Deadline())

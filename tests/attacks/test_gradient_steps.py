@@ -3,6 +3,7 @@ import torch
 
 from attacks.ball import Ball
 from attacks.gradient_steps import AdamStep, DeltaSpace, SgdStep, SqueezedSpace, TanhSpace, UnitStep
+from attacks.steps import AutoStep, SignStep
 
 ROWS, PIXELS = 3, 40
 
@@ -27,6 +28,35 @@ def walk(step, start: torch.Tensor, along: list[torch.Tensor]) -> torch.Tensor:
     for gradient in along:
         start = stepper.advance(start, torch.zeros(ROWS, dtype=torch.float64), gradient)
     return start
+
+
+RULES = {
+    "sign": UnitStep(0.1),
+    "size of each row": UnitStep(torch.tensor([[0.1], [0.2], [0.3]]).double(), "l2", momentum=1.0),
+    "size of each pixel": UnitStep(torch.linspace(0.1, 0.2, PIXELS).double()[None], momentum=0.5),
+    "sgd": SgdStep(DeltaSpace(images(1)), 0.1, momentum=0.9, decay=0.1),
+    "adam": AdamStep(TanhSpace(images(1) - 1.0, images(1) + 1.0), 0.1),
+    "squeezed": AdamStep(SqueezedSpace(images(1)), 0.1),
+    "plain": SignStep(0.1),
+    "adaptive": AutoStep(),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_row_moves_the_same_after_others_are_forgotten(name):
+    along, rows = gradients(9), torch.tensor([0, 2])
+    losses = [gradient.sum(dim=1) for gradient in along]
+    middle = torch.full((ROWS, PIXELS), 0.5, dtype=torch.float64)
+    ball = Ball(middle, middle - 0.4, middle + 0.4, "l2", torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    whole, part = (RULES[name].begin(ball, middle, len(along)) for _ in range(2))
+    everyone, few = middle, middle
+    for place, (gradient, loss) in enumerate(zip(along, losses, strict=True)):
+        everyone = whole.advance(everyone, loss, gradient)
+        if place == 4:
+            part.keep(rows)
+            few = few[rows]
+        few = part.advance(few, *((loss, gradient) if place < 4 else (loss[rows], gradient[rows])))
+    torch.testing.assert_close(few, everyone[rows], rtol=0, atol=0)
 
 
 SPACES = {

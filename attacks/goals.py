@@ -118,6 +118,23 @@ class Goal:
         is_known = rival.isfinite() & (self.off | (self.on.sum(dim=1, keepdim=True) <= k))
         return torch.where(is_known, rival, 0.0), is_known
 
+    def pairs(self, scores: Float[Tensor, "rows labels"]) -> Bool[Tensor, "rows labels labels"]:
+        """Which label must pass which, the last axis being the one passed; only about the top k, and empty where nothing is known.
+
+        Where all constraints are needed, a label that must leave the top k must fall below each of the k highest labels that
+        need not, and a label that must enter must rise above each label but the highest that have room beside those that
+        must enter. A row has succeeded iff all its pairs hold. Nothing is known of a label where fewer constraints are needed
+        than there are, or where those asked for cannot all fit.
+        """
+        k = self.k or 0
+        entering = self.on.sum(dim=1, keepdim=True)
+        is_whole = (self.needed == (self.sign != 0).sum(dim=1))[:, None]
+        falls = self.off & is_whole & ((~self.off).sum(dim=1, keepdim=True) >= k)
+        rises = self.on & is_whole & (entering <= k)
+        above = top_places(scores.masked_fill(self.off, -torch.inf)) < k
+        below = (top_places(scores.masked_fill(self.on, -torch.inf)) >= k - entering) & ~self.on
+        return (falls[:, :, None] & above[:, None, :]) | (rises[:, :, None] & below[:, None, :])
+
     def search_margin(self, scores: Float[Tensor, "rows labels"]) -> Float[Tensor, " rows"]:
         """The least of the search margins: > 0 iff the row has succeeded; 0 where nothing is needed."""
         return torch.where(self.needed > 0, self.search_margins(scores).amin(dim=1), 0.0)
@@ -209,6 +226,11 @@ def rivals(scores: Float[Tensor, "rows labels"], k: int) -> Float[Tensor, "rows 
     """For each label the k-th largest score among the others."""
     highest = scores.topk(k + 1, dim=1).values
     return torch.where(scores >= highest[:, k - 1 : k], highest[:, k : k + 1], highest[:, k - 1 : k])
+
+
+def top_places(scores: Float[Tensor, "rows labels"]) -> Int[Tensor, "rows labels"]:
+    """The place of each label, 0 for the highest; ties go to the lower label."""
+    return scores.detach().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
 def top_k_mask(scores: Float[Tensor, "rows labels"], k: int) -> Bool[Tensor, "rows labels"]:

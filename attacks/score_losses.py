@@ -47,7 +47,9 @@ class LabelLoss:
     """Binary cross-entropy towards the labels that the goal asks for: sum_i log sigmoid(m_i) over its search margins m_i.
 
     Under a threshold 0 and with all constraints needed that is exactly minus the cross-entropy with logits; it is computed
-    without saturation. Where only a number of labels is needed, it is taken over the easiest ones.
+    without saturation. Where only a number of labels is needed, it is taken over the easiest ones. About the top k it is taken
+    over the goal's pairs, log sigmoid(s_i - s_j) for each i that must pass j, where these are known: against the k-th label
+    alone, which changes from step to step, sign steps go to and fro.
 
     Attributes:
         goal: What is asked.
@@ -65,9 +67,22 @@ class LabelLoss:
     def __call__(self, scores: Scores, points: Tensor) -> Values:  # noqa: ARG002
         """The negative loss of each row."""
         if not self.is_clamped:
-            return -functional.softplus(-self.goal.search_margins(scores)).sum(dim=1)
+            return -self._entropies(scores).sum(dim=1)
         towards = (self.goal.sign * scores).sigmoid().clamp(1e-6, 1 - 1e-6)
         return towards.log().masked_fill(self.goal.sign == 0, 0.0).sum(dim=1)
+
+    def _entropies(self, scores: Scores) -> Scores:
+        """Of each label."""
+        goal = self.goal
+        if goal.k is None:
+            return functional.softplus(-goal.search_margins(scores))
+        pairs = goal.pairs(scores)
+        apart = goal.sign[:, :, None] * (scores[:, :, None] - scores[:, None, :]) - goal.kappa
+        by_pair = functional.softplus(-apart).masked_fill(~pairs, 0.0).sum(dim=2)
+        is_known = pairs.any(dim=2) | (goal.sign == 0)
+        if bool(is_known.all()):
+            return by_pair
+        return torch.where(is_known, by_pair, functional.softplus(-goal.search_margins(scores)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -84,6 +84,35 @@ def test_label_loss_is_the_cross_entropy_with_logits(scores, kinds):
     assert float(LabelLoss(goal, is_clamped=True)(rows, rows)[0]) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+@given(SCORES.filter(lambda scores: len(set(scores)) == LABELS), KINDS, st.integers(1, 5))
+def test_all_pairs_hold_exactly_where_the_goal_is_met(scores, kinds, k):
+    goal = goal_of(kinds, k)
+    rows = torch.tensor([scores], dtype=torch.float64)
+    pairs = goal.pairs(rows)[0]
+    if bool((pairs.any(dim=1) | (goal.sign[0] == 0)).all()):
+        holds = all(goal.sign[0, i] * (rows[0, i] - rows[0, j]) > 0 for i, j in pairs.nonzero().tolist())
+        assert holds == bool(goal.satisfied(rows)[0])
+
+
+def test_the_cross_entropy_about_the_top_k_by_hand():
+    # Label 0 must leave the top 2: the two highest others, 1 and 3, must both pass it.
+    goal = goal_of(["A1", "C", "C", "C", "C", "C"], 2)
+    rows = torch.tensor([[1.0, 3.0, -2.0, 0.5, -1.0, 0.0]], dtype=torch.float64)
+    expected = -(np.log1p(np.exp(1.0 - 3.0)) + np.log1p(np.exp(1.0 - 0.5)))
+    assert float(LabelLoss(goal)(rows, rows)[0]) == pytest.approx(expected, rel=1e-12)
+    # Label 4 must enter the top 2: it must pass all others but the highest.
+    goal = goal_of(["C", "C", "C", "C", "A0", "C"], 2)
+    expected = -sum(np.log1p(np.exp(other + 1.0)) for other in (1.0, -2.0, 0.5, 0.0))
+    assert float(LabelLoss(goal)(rows, rows)[0]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_both_labels_that_must_pass_another_are_pushed():
+    goal = goal_of(["A1", "C", "C", "C", "C", "C"], 2)
+    rows = torch.tensor([[3.0, 1.0, 0.9, -5.0, -5.0, -5.0]], requires_grad=True)
+    gradient = torch.autograd.grad(LabelLoss(goal)(rows, rows).sum(), rows)[0]
+    assert gradient[0].sign().tolist() == [-1, 1, 1, 0, 0, 0]
+
+
 def test_a_saturated_label_keeps_its_gradient_unless_clamped():
     goal = goal_of(["A1", "C", "C", "C", "C", "C"])
     for clamped, has_gradient in ((False, True), (True, False)):

@@ -18,9 +18,6 @@ Vector = Float[np.ndarray, " layers"]
 LARGEST_GAIN = {Effort.BOUNDS: 0.4, Effort.COMPLETE: 0.25}
 """The most a step tries to gain, as a share of the size: bounds bend upwards, and the margin at weakest points is no bound."""
 
-LARGEST_STRETCH = 64.0
-"""Where doubling ends when no attack succeeds."""
-
 CURVATURE = 1.3
 """How much more than predicted a candidate is scaled down: bounds bend upwards in the epsilons."""
 
@@ -60,57 +57,6 @@ class ClimbOptions:
             raise InputError("climb options: wanted learning_rate > 0 and progress > 0")
         if self.cuts < 0 or self.patience < 1:
             raise InputError("climb options: wanted cuts >= 0 and patience >= 1")
-
-
-def scale_up(ledger: Ledger, slope: Slope | None, tolerance: float = 0.5) -> None:
-    """Grows all layers by one common epsilon, as far as bounds prove it, to within the relative tolerance.
-
-    Starts from the scale at which the slope's margin reaches 0, doubles or halves until one scale is proved and one is not, and
-    bisects. Layers already larger keep their epsilon. Ends at 1, or after 24 queries.
-    """
-    base = ledger.robust
-    total = 0.0 if slope is None else float(slope.gradient[base < 1.0].sum())
-    guess = -slope.margin / total if slope is not None and total > 0.0 else 0.01
-    scale, proved, refused = float(np.clip(guess, 1e-6, 1.0)), 0.0, np.inf
-    for _ in range(24):
-        verdict = ledger.attempt(StepKind.GROW, np.maximum(base, scale), Effort.BOUNDS)
-        if verdict is None:
-            return
-        if verdict is StepVerdict.ROBUST:
-            proved = scale
-        else:
-            refused = scale
-        if proved >= 1.0 or refused - proved <= tolerance * refused or refused < 1e-7:
-            return
-        scale = _next_scale(proved, refused)
-
-
-def _next_scale(proved: float, refused: float) -> float:
-    if proved == 0.0:
-        return 0.5 * refused
-    return min(1.0, 2.0 * proved) if np.isinf(refused) else 0.5 * (proved + refused)
-
-
-def stretch(ledger: Ledger, patience: int) -> None:
-    """Multiplies all epsilons by one factor, as far as complete queries prove it: bounds fall short most along the way they came.
-
-    Quick attacks find a factor that is too large; the factors between are bisected, down to a twentieth apart or until
-    `patience` of them stayed undecided.
-    """
-    base, low, high = ledger.robust, 1.0, 2.0
-
-    def scaled(factor: float) -> Vector:
-        return np.where(base < 1.0, np.minimum(base * factor, 1.0), 1.0)
-
-    while high < LARGEST_STRETCH and not ledger.is_spent and ledger.falsify(scaled(high), is_quick=True) is None:
-        high *= 2.0
-    while high > 1.05 * low and patience > 0:
-        factor = float(np.sqrt(low * high))
-        verdict = ledger.settle(StepKind.GROW, scaled(factor), asks_bounds=False)
-        if verdict is None:
-            return
-        patience -= verdict is StepVerdict.UNKNOWN
-        low, high = (factor, high) if verdict is StepVerdict.ROBUST else (low, factor)
 
 
 def ascend(ledger: Ledger, cutting_weights: Vector, effort: Effort, options: ClimbOptions) -> None:

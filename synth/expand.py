@@ -11,12 +11,10 @@ from synth.ledger import Ledger
 from synth.oracle import Effort
 from synth.proposal import Slope
 from synth.result import StepKind, StepVerdict
-from synth.weights import weighted_size
 
 Vector = Float[np.ndarray, " layers"]
 Ask = Callable[[Ledger, StepKind, Vector, int | None], StepVerdict | None]
 SMALLEST_COST = 1e-12
-FILL_PATIENCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +54,30 @@ def expand_layers(ledger: Ledger, slope: Slope | None, step: float, effort: Effo
     return Expansion(tuple(sorted(undecided)), ledger.is_spent)
 
 
+def unexpanded(ledger: Ledger) -> Expansion:
+    """The expansion that was not tried: every layer below 1 is open."""
+    return Expansion(tuple(int(layer) for layer in np.flatnonzero(ledger.robust < 1.0)), ledger.is_spent)
+
+
 def refute_rest(ledger: Ledger, expansion: Expansion, step: float) -> Expansion:
-    """Attacks the layers left undecided once more, thoroughly; what remains undecided."""
-    undecided = []
+    """Attacks the layers left undecided once more, thoroughly; what remains undecided.
+
+    If the attack finds nothing with all of them enlarged by `step` together, none is attacked alone: it would find less.
+    """
+    together = ledger.robust.copy()
     for layer in expansion.undecided:
-        verdict = ledger.try_attack(StepKind.EXPAND, raised(ledger.robust, layer, step), layer)
-        if verdict not in (StepVerdict.EXCLUDED, StepVerdict.VULNERABLE):
-            undecided.append(layer)
+        together = raised(together, layer, step)
+    undecided = list(expansion.undecided)
+    if undecided and (ledger.is_excluded(ledger.saturated(together)) or ledger.falsify(together) is not None):
+        undecided = [layer for layer in undecided if not _is_refuted(ledger, layer, step, is_quick=False)]
     return Expansion(tuple(undecided), ledger.is_spent)
 
 
-def _is_refuted(ledger: Ledger, layer: int, step: float) -> bool:
-    """Whether the layer is 1, or a counterexample in its expansion by one step is known or found by a quick attack."""
+def _is_refuted(ledger: Ledger, layer: int, step: float, *, is_quick: bool = True) -> bool:
+    """Whether the layer is 1, or a counterexample in its expansion by one step is known or found by an attack."""
     if ledger.robust[layer] >= 1.0:
         return True
-    verdict = ledger.try_attack(StepKind.EXPAND, raised(ledger.robust, layer, step), layer, is_quick=True)
+    verdict = ledger.try_attack(StepKind.EXPAND, raised(ledger.robust, layer, step), layer, is_quick=is_quick)
     return verdict in (StepVerdict.EXCLUDED, StepVerdict.VULNERABLE)
 
 
@@ -89,67 +96,6 @@ def expand_layer(ledger: Ledger, layer: int, step: float, ask: Ask) -> StepVerdi
         else:
             stride, is_galloping = max(step, 0.5 * stride), False
     return StepVerdict.ROBUST
-
-
-def by_bounds(ledger: Ledger, kind: StepKind, epsilons: Vector, layer: int | None) -> StepVerdict | None:
-    """Asks bounds alone."""
-    return ledger.attempt(kind, epsilons, Effort.BOUNDS, layer)
-
-
-def fill_layers(ledger: Ledger, slope: Slope | None, step: float) -> None:
-    """Spends what is left of the proved bound on single layers, the best worth per cost first, by bounds alone.
-
-    A layer whose predicted room is below a quarter step is passed over, and the rest after a few refusals in a row: the
-    expansion of every layer comes later.
-    """
-    if slope is None:
-        return
-    refused = 0
-    for layer in by_worth(ledger, slope):
-        room = -slope.margin / max(float(slope.gradient[layer]), SMALLEST_COST)
-        if ledger.is_spent or refused >= FILL_PATIENCE:
-            return
-        if room >= 0.25 * step:
-            before = ledger.size
-            expand_layer(ledger, layer, step, by_bounds)
-            refused = 0 if ledger.size > before else refused + 1
-
-
-def concentrate(ledger: Ledger, slope: Slope | None, step: float, patience: int) -> None:
-    """Tries to spend on one layer what all layers worth less for their cost spend now, for a larger size.
-
-    The margin is nearly linear in the epsilons, and a linear objective under a linear constraint is largest at a vertex: the layers
-    worth most filled, one partly, the rest 0. There few units change phase, too. The first layer that can make up for the rest
-    alone is tried: galloping by a quarter, then by bisection down to `step`, giving up after `patience` undecided tries.
-    """
-    chosen = _replacement(ledger, by_worth(ledger, slope))
-    if chosen is None:
-        return
-    layer, base, low = chosen
-    refused, wanted = np.inf, 1.25 * max(low, step)
-    while patience > 0 and low + step < min(refused, 1.0):
-        wanted = min(wanted, 1.0)
-        verdict = ledger.settle(StepKind.GROW, raised(base, layer, wanted), layer)
-        if verdict is None:
-            return
-        if verdict is StepVerdict.ROBUST:
-            low = wanted
-        else:
-            refused = wanted
-            patience -= verdict is StepVerdict.UNKNOWN
-        wanted = 1.25 * low if np.isinf(refused) else 0.5 * (low + refused)
-
-
-def _replacement(ledger: Ledger, order: list[int]) -> tuple[int, Vector, float] | None:
-    """The layer, the epsilons with it and all layers worth less at 0, and what it must reach to keep the current size."""
-    base = ledger.robust.copy()
-    base[~ledger.oracle.free_layers] = 0.0
-    for layer in order:
-        needed = (ledger.size - weighted_size(ledger.weights, base)) / max(float(ledger.weights[layer]), SMALLEST_COST)
-        if ledger.robust[layer] < 1.0 and needed < 1.0:
-            return layer, base, needed
-        base[layer] = ledger.robust[layer]
-    return None
 
 
 def by_worth(ledger: Ledger, slope: Slope | None) -> list[int]:

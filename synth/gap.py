@@ -10,6 +10,7 @@ from jaxtyping import Float
 from synth.conclude import Gap
 from synth.expand import raised
 from synth.ledger import Ledger
+from synth.oracle import Effort
 from synth.result import GapPoint, GapStop, StepKind, StepVerdict
 from synth.upper_bound import Corner, UpperBound
 from verifier.rounding import up
@@ -17,7 +18,7 @@ from verifier.rounding import up
 Vector = Float[np.ndarray, " layers"]
 
 
-def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> Gap:
+def narrow(ledger: Ledger, step: float, patience: int, corners: int, effort: Effort = Effort.COMPLETE) -> Gap:
     """Adds counterexamples, and proves larger neighbourhoods where it meets them, until the gap is closed or limits end it.
 
     First each layer alone is capped; then at most `corners` corners are asked about, giving up after `patience` undecided ones in
@@ -40,7 +41,7 @@ def narrow(ledger: Ledger, step: float, patience: int, corners: int) -> Gap:
         if ledger.is_excluded(candidate) or ledger.is_spent or asked >= corners:
             return Gap(bound, GapStop.LIMIT, tuple(history))
         asked += 1
-        verdict = _ask(ledger, candidate)
+        verdict = _ask(ledger, candidate, effort)
         undecided = undecided + 1 if verdict is StepVerdict.UNKNOWN else 0
         if undecided >= patience:
             return Gap(bound, GapStop.UNDECIDED, tuple(history))
@@ -59,10 +60,11 @@ def inside(ledger: Ledger, corner: Corner, step: float) -> Vector:
     return ledger.saturated(lowered)
 
 
-def _ask(ledger: Ledger, candidate: Vector) -> StepVerdict | None:
+def _ask(ledger: Ledger, candidate: Vector, effort: Effort) -> StepVerdict | None:
     """Refutes or proves the candidate; what refutes it is shrunk."""
     known = len(ledger.cuts)
-    verdict = ledger.settle(StepKind.CORNER, candidate)
+    ask = ledger.settle if effort is Effort.COMPLETE else ledger.try_cheaply
+    verdict = ask(StepKind.CORNER, candidate)
     if verdict is not StepVerdict.VULNERABLE or len(ledger.cuts) == known:
         return verdict
     ledger.shrink(ledger.cuts[-1].counterexample, candidate)

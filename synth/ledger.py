@@ -234,12 +234,12 @@ class Ledger:
         self.exclude(smaller)
         return smaller
 
-    def slope(self, effort: Effort) -> Slope | None:
-        """The margin to first order at the current neighbourhood; None if nothing may be asked any more, or nothing was found."""
+    def slope(self, effort: Effort, epsilons: Vector | None = None) -> Slope | None:
+        """The margin to first order at the current neighbourhood, or another one; None if it is too late, or nothing was found."""
         if self.is_spent:
             return None
         self.counts = self.counts.plus("gradient" if effort is Effort.BOUNDS else "attack")
-        return self.oracle.slope(self.robust, effort, self.limits.deadline)
+        return self.oracle.slope(self.robust if epsilons is None else epsilons, effort, self.limits.deadline)
 
     def exclude(self, counterexample: Counterexample) -> None:
         """Remembers a counterexample: no neighbourhood that contains it is asked about again.

@@ -106,7 +106,9 @@ class NetworkOracle:
 
     def _decide_goal(self, number: int, query: Query, effort: Effort, deadline: Deadline) -> Outcome:
         if effort is Effort.BOUNDS and self.options.engine is EngineChoice.AUTO:
-            options = replace(self.options, engine=EngineChoice.BOUNDS, solver="auto", bounds=self.quick_bounds)
+            options = replace(
+                self.options, engine=EngineChoice.BOUNDS, solver="auto", bounds=self.quick_bounds, sharpens=False
+            )
             return verify(query, falsifier=None, options=options, deadline=deadline)
         outcome = verify(
             query,

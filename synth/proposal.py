@@ -40,11 +40,14 @@ class Slope:
     gradient: Vector
 
 
-def exponentiated_step(epsilons: Vector, weights: Vector, slope: Slope, trade_off: float) -> Vector:
+def exponentiated_step(
+    epsilons: Vector, weights: Vector, slope: Slope, trade_off: float, largest_factor: float = LARGEST_FACTOR
+) -> Vector:
     """An exponentiated-gradient step of the Lagrangian w . eps - mu * margin; layers are traded for each other.
 
-    eps_d (w_d / (mu g_d))^trade_off, each factor within [1/4, 4], then all rescaled so that the linearised margin is just
-    below 0. The multiplier mu = (w . eps) / (g . eps) makes the price of a unit of margin the same as its worth on average:
+    eps_d (w_d / (mu g_d))^trade_off, each factor within [1/f, f] for the largest factor f, then all rescaled so that the
+    linearised margin is just below 0. The multiplier mu = (w . eps) / (g . eps) makes the price of a unit of margin the same as
+    its worth on average:
     layers worth more than they cost grow, the others shrink, and at a fixed point w_d = mu g_d wherever 0 < eps_d < 1.
     (Kivinen and Warmuth 1997 for the step; with the rescaling it is the optimality-criteria update of topology optimisation.)
     Layers at 1 that cost nothing stay; a layer at 0 counts as 1e-6.
@@ -60,9 +63,20 @@ def exponentiated_step(epsilons: Vector, weights: Vector, slope: Slope, trade_of
         return epsilons
     mu = float(worth @ point) / spent
     rate = np.divide(worth, mu * cost, out=np.ones(len(point)), where=cost > 0.0)
-    grown = point * np.clip(rate**trade_off, 1.0 / LARGEST_FACTOR, LARGEST_FACTOR)
+    grown = point * np.clip(rate**trade_off, 1.0 / largest_factor, largest_factor)
     allowance = SPENT_SHARE * max(spent - slope.margin, 0.25 * spent)
-    return frozen(np.where(is_free, 1.0, np.clip(grown * allowance / float(cost @ grown), 0.0, 1.0)))
+    return frozen(np.where(is_free, 1.0, _scaled_to(grown, cost, allowance)))
+
+
+def _scaled_to(epsilons: Vector, cost: Vector, allowance: float) -> Vector:
+    """The epsilons times one factor, each at most 1, such that they cost the allowance, or all there is to spend."""
+    scaled, is_full = epsilons, np.zeros(len(epsilons), dtype=np.bool_)
+    while True:
+        left, rest = allowance - float(cost[is_full].sum()), float(cost[~is_full] @ epsilons[~is_full])
+        scaled = np.where(is_full, 1.0, epsilons * (max(left, 0.0) / rest if rest > 0.0 else 1.0))
+        if not (scaled > 1.0).any():
+            return scaled
+        is_full |= scaled >= 1.0
 
 
 def marvel_step(epsilons: Vector, gradient: Vector, trade_off: float, learning_rate: float) -> Vector:

@@ -145,7 +145,7 @@ def test_a_resumed_run_is_at_least_as_large_and_writes_on(tmp_path):
     short = GrowOptions(step=STEP, max_queries=4)
     first = grow(network, image, pixels, target, options=short, falsifier=corner_attack, trace=path)
     lines = path.read_text().splitlines()
-    assert len(lines) == 1 + len(first.steps)
+    assert len(lines) == 1 + len(first.steps) + len(first.cuts)
     more = GrowOptions(step=STEP, max_queries=12, corners=1)
     second = grow(network, image, pixels, target, options=more, falsifier=corner_attack, trace=path)
     assert len(second.cuts) >= len(first.cuts)

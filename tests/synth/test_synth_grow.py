@@ -10,7 +10,6 @@ from synth.baselines import UNIFORM_TOLERANCE, bisect_layers, bisect_uniform
 from synth.climb import ClimbOptions
 from synth.conclude import Ending, summarise
 from synth.cutting import fixed_cutting_weights
-from synth.expand import by_worth, concentrate
 from synth.grow import GrowOptions, grow_with, start
 from synth.ledger import Ledger, Limits
 from synth.oracle import Effort
@@ -84,20 +83,6 @@ def test_linear_result_is_nearly_the_best(oracle):
         best += result.weights[layer] * min(1.0, room / oracle.costs[layer])
         room -= oracle.costs[layer] * min(1.0, room / oracle.costs[layer])
     assert 0.8 * best <= result.weighted_size <= best + 1e-9
-
-
-@given(oracle=linear)
-@settings(max_examples=30)
-def test_one_layer_alone_is_taken_as_far_as_it_goes_or_left_alone(oracle):
-    """On a linear margin the layer worth most for its cost, alone, is robust below room / cost."""
-    ledger = ledger_for(oracle)
-    start(ledger, None)
-    slope = oracle.slope(ledger.robust, Effort.COMPLETE, Deadline())
-    layer = by_worth(ledger, slope)[0]
-    concentrate(ledger, slope, STEP, patience=3)
-    largest = min(1.0, oracle.room / oracle.costs[layer])
-    assert np.delete(ledger.robust, layer).max(initial=0.0) == 0.0
-    assert largest - STEP - 1e-9 <= ledger.robust[layer] <= largest
 
 
 @given(oracle=linear)

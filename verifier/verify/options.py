@@ -32,6 +32,8 @@ class VerifyOptions:
         solver: The MILP solver's name, or "auto".
         bounds: Options of our own bounds.
         search: Options of our own branch and bound.
+        sharpens: Whether bounds inside the network may be brought near their exact ranges; that takes seconds where many units
+            are unstable.
         use_pipeline: Whether MILP refutes count-subsets one by one (the default), or solves one model of the whole margin.
         certify: Whether `verify` (it alone) derives every `Robust` again as a proof that the checker accepts, whichever engine
             found it: nothing is trusted then. That gets as long again as the limit; without a limit it has none.
@@ -47,6 +49,7 @@ class VerifyOptions:
     bounds: BoundOptions = BoundOptions()  # noqa: RUF009 - frozen
     use_pipeline: bool = True
     search: SearchOptions = SearchOptions()  # noqa: RUF009 - frozen
+    sharpens: bool = True
     certify: bool = False
     require_certificate: bool = False
     float32: bool = False

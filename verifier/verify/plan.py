@@ -113,6 +113,7 @@ def plan_for(options: VerifyOptions) -> Plan:
     Raises:
         SolverUnavailableError: auto-LiRPA is asked for and not installed.
     """
+    sharpen = tightened_region if options.sharpens else None
     match options.engine:
         # Where there is a search, its first rows are the alpha-CROWN bounds, on what CROWN's bounds leave undecided alone.
         case EngineChoice.AUTO:
@@ -123,20 +124,20 @@ def plan_for(options: VerifyOptions) -> Plan:
                 _milp(options),
                 _tightened,
                 _search(options),
-                tightened_region,
+                sharpen,
                 _search_all(options),
             )
         case EngineChoice.SEARCH:
             engines = _own_engines(options)
             return Plan(
-                engines[0], engines[:1], None, _tightened, _search(options), tightened_region, _search_all(options)
+                engines[0], engines[:1], None, _tightened, _search(options), sharpen, _search_all(options)
             )
         case EngineChoice.BOUNDS:
             engines = _own_engines(options)
             is_asked = options.bounds.method is BoundMethod.ALPHA_CROWN
-            return Plan(engines[0], engines, None, sharpen=tightened_region if is_asked else None)
+            return Plan(engines[0], engines, None, sharpen=sharpen if is_asked else None)
         case EngineChoice.MILP:
-            return Plan(_own_engines(options)[0], (), _milp(options), _tightened, sharpen=tightened_region)
+            return Plan(_own_engines(options)[0], (), _milp(options), _tightened, sharpen=sharpen)
         case EngineChoice.AUTO_LIRPA:
             from verifier.bounds.lirpa import AutoLirpaEngine
 

@@ -1,6 +1,7 @@
 """The smallest l_inf step that meets linear constraints: min max_j |r_j| subject to G r <= b and l <= r <= h.
 
-Two ways that agree: the whole linear programme through SciPy's HiGHS, and its dual, which has one variable per constraint.
+Ways that agree: the whole linear programme through SciPy's HiGHS or through Gurobi, and its dual, which has one variable per
+constraint.
 """
 
 from dataclasses import dataclass
@@ -8,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy import sparse
 
+from verifier.deadline import Deadline
 from verifier.errors import SolverUnavailableError
 
 _TOLERANCE = 1e-10
@@ -27,11 +30,15 @@ class Step:
         step: r, inside its box; if no step meets the constraints, one whose largest violation is about as small as it can be.
         size: The optimal value max |r_j|.
         is_feasible: Whether some step meets the constraints.
+        solver: Who answered, if there was a choice.
+        note: Why another solver that was asked first did not; "" if there was none.
     """
 
     step: Vector
     size: float
     is_feasible: bool
+    solver: str = ""
+    note: str = ""
 
 
 def solve_whole(matrix: Matrix, bound: Bound, lower: Vector, upper: Vector) -> Step:
@@ -40,12 +47,10 @@ def solve_whole(matrix: Matrix, bound: Bound, lower: Vector, upper: Vector) -> S
     Raises:
         SolverUnavailableError: HiGHS gave up without an answer.
     """
-    from scipy import sparse
     from scipy.optimize import linprog
 
     pixels = len(lower)
-    unit, ones = sparse.eye_array(pixels), sparse.csr_array(np.ones((pixels, 1)))
-    rows = sparse.block_array([[sparse.csr_array(matrix), None], [unit, -ones], [-unit, -ones]], format="csr")
+    rows = _whole_rows(matrix)
     # SciPy takes sparse rows here; its annotations do not know.
     solve: Any = linprog
     found = solve(
@@ -60,6 +65,57 @@ def solve_whole(matrix: Matrix, bound: Bound, lower: Vector, upper: Vector) -> S
     if found.status != 0:
         raise SolverUnavailableError(f"linear programme: HiGHS stopped with {found.message!r}; use the dual form")
     return Step(np.clip(found.x[:-1], lower, upper), float(found.fun), is_feasible=True)
+
+
+def solve_licensed(matrix: Matrix, bound: Bound, lower: Vector, upper: Vector) -> Step:
+    """The programme as it stands by Gurobi where it is installed and its licence covers the size, else by HiGHS.
+
+    Which licence there is is found out by trying; the answer says who gave it, and why Gurobi did not.
+
+    Raises:
+        SolverUnavailableError: Neither gave an answer.
+    """
+    from verifier.milp.model import MilpModel
+    from verifier.milp.solvers.answer import SolveStatus
+    from verifier.milp.solvers.gurobi import GurobiSolver
+    from verifier.milp.solvers.highs import HighsSolver
+
+    pixels, scale = len(lower), np.maximum(np.abs(matrix).sum(axis=1), np.finfo(np.float64).tiny)
+    rows = _whole_rows(matrix / scale[:, None])
+    model = MilpModel(
+        rows,
+        np.full(rows.shape[0], -np.inf),
+        np.concatenate([bound / scale, np.zeros(2 * pixels)]),
+        np.append(lower, 0.0),
+        np.append(upper, max(float(np.abs(lower).max()), float(np.abs(upper).max()))),
+        np.zeros(pixels + 1, dtype=np.bool_),
+        np.append(np.zeros(pixels), -1.0),
+        0.0,
+        tuple(f"r{place}" for place in range(pixels + 1)),
+        tuple(f"c{place}" for place in range(rows.shape[0])),
+    )
+    notes = []
+    for choice in (GurobiSolver(), HighsSolver()):
+        try:
+            found = choice.solve(model, target=np.inf, deadline=Deadline())
+        except SolverUnavailableError as error:
+            notes.append(str(error))
+            continue
+        if found.status is SolveStatus.INFEASIBLE:
+            return Step(np.zeros(pixels), np.inf, False, found.solver, "; ".join(notes))
+        if found.status is SolveStatus.OPTIMAL and found.solution is not None:
+            step = np.clip(found.solution[:-1], lower, upper)
+            return Step(step, -found.objective, True, found.solver, "; ".join(notes))
+        notes.append(f"{found.solver}: {found.detail}")
+    raise SolverUnavailableError(f"linear programme: no answer ({'; '.join(notes)}); use the dual form")
+
+
+def _whole_rows(matrix: Matrix) -> sparse.csr_array:
+    """G r <= ., r - z <= ., -r - z <= . in the variables (r, z)."""
+    unit = sparse.eye_array(matrix.shape[1])
+    ones = sparse.csr_array(np.ones((matrix.shape[1], 1)))
+    blank = sparse.csr_array((len(matrix), 1))
+    return sparse.block_array([[sparse.csr_array(matrix), blank], [unit, -ones], [-unit, -ones]], format="csr")
 
 
 def solve_dual(matrix: Matrix, bound: Bound, lower: Vector, upper: Vector) -> Step:

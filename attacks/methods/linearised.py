@@ -1,6 +1,8 @@
 """ML-DP and MLA-LP: linearise the labels' constraints, and take the smallest step that meets them all."""
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,7 +13,7 @@ from attacks.ball import norms
 from attacks.domains import Domain
 from attacks.goals import Goal
 from attacks.linearise import jacobian
-from attacks.lp import solve_dual, solve_whole
+from attacks.lp import solve_dual, solve_licensed, solve_whole
 from attacks.methods.method import Method, Variant, at_least
 from attacks.problem import Outcome, Problem, ascend
 from attacks.qp import least_squares_step
@@ -20,6 +22,7 @@ from attacks.steps import Stepper
 from verifier.errors import InputError
 
 Rows = Float[Tensor, "rows pixels"]
+_SOLVERS = {"dual": solve_dual, "whole": solve_whole, "gurobi": solve_licensed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class LinearProgrammeOptions:
         iterations: Linear programmes.
         kappa: The logit margin aimed at.
         trust: The largest change of a pixel in one iteration.
-        solver: "dual" (fast) or "whole" (SciPy's HiGHS on the programme as it stands).
+        solver: "dual" (fast), or for the programme as it stands "whole" (SciPy's HiGHS) or "gurobi" (where it is installed and
+            its licence covers the size; else HiGHS, and a warning says so).
         stops: Whether a row ends at its first success.
     """
 
@@ -60,8 +64,8 @@ class LinearProgrammeOptions:
 
     def __post_init__(self) -> None:
         at_least(self, iterations=1, kappa=0, trust=0)
-        if self.solver not in ("dual", "whole"):
-            raise InputError(f"option solver: got {self.solver!r}, wanted 'dual' or 'whole'")
+        if self.solver not in _SOLVERS:
+            raise InputError(f"option solver: got {self.solver!r}, wanted one of {', '.join(_SOLVERS)}")
 
 
 @runtime_checkable
@@ -216,16 +220,24 @@ def smallest_steps(
 ) -> Rows:
     """The least |r|_inf subject to (matrix r)_i <= bound_i for active i and lower <= r <= upper, one programme for each row.
 
-    Rows whose constraints cannot be met get the step that violates them least ("dual") or none ("whole").
+    Rows whose constraints cannot be met get the step that violates them least ("dual") or none (the others).
     """
-    solve = solve_dual if solver == "dual" else solve_whole
+    solve = _SOLVERS[solver]
     steps = torch.zeros_like(lower)
     parts = (each.detach().double().cpu().numpy() for each in (matrix, bound, lower, upper))
     for row, (rows, level, low, high) in enumerate(zip(*parts, strict=True)):
         chosen = active[row].cpu().numpy()
         found = solve(rows[chosen], level[chosen], low, high)
         steps[row] = torch.from_numpy(found.step).to(steps)
+        if found.note:
+            _tell(f"mla-lp: {found.solver} answers instead: {found.note}")
     return steps
+
+
+@cache
+def _tell(message: str) -> None:
+    """Warns, once for each message."""
+    logging.getLogger(__name__).warning(message)
 
 
 METHODS = (

@@ -1,5 +1,7 @@
 """The linear and the quadratic programme behind MLA-LP and ML-DP, against SciPy."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from attacks.lp import solve_dual, solve_whole
+from attacks.lp import solve_dual, solve_licensed, solve_whole
+from attacks.methods.linearised import smallest_steps
 from attacks.qp import least_squares_step, nonnegative_multipliers
 
 
@@ -41,6 +44,42 @@ def test_they_agree_on_a_large_programme():
     whole, dual = solve_whole(matrix, level, lower, upper), solve_dual(matrix, level, lower, upper)
     assert whole.size > 0.01
     assert dual.size == pytest.approx(whole.size, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_gurobi_agrees_with_highs(seed):
+    pytest.importorskip("gurobipy")
+    matrix, level, lower, upper = programme(seed, 1 + seed % 6, 5 + 3 * seed)
+    whole, licensed = solve_whole(matrix, level, lower, upper), solve_licensed(matrix, level, lower, upper)
+    assert licensed.solver.startswith("Gurobi"), licensed.note
+    assert licensed.is_feasible == whole.is_feasible
+    if whole.is_feasible:
+        assert licensed.size == pytest.approx(whole.size, abs=1e-6)
+        assert np.abs(licensed.step).max() == pytest.approx(whole.size, abs=1e-6)
+        assert (matrix @ licensed.step - level).max() <= 1e-6 * np.abs(matrix).sum(axis=1).max()
+
+
+def test_a_programme_too_large_for_the_licence_goes_to_highs_and_says_so():
+    matrix, level, lower, upper = programme(2, 3, 1200)
+    level = -np.abs(level) - 20 * np.abs(matrix).mean()
+    dual, licensed = solve_dual(matrix, level, lower, upper), solve_licensed(matrix, level, lower, upper)
+    assert licensed.size == pytest.approx(dual.size, abs=1e-6)
+    # With a full licence, or with none, another one answers; either way who did is said, and why another one did not.
+    assert licensed.solver.startswith("Gurobi") == (not licensed.note)
+    assert licensed.solver.startswith(("Gurobi", "HiGHS"))
+
+
+def test_without_gurobi_highs_answers_and_a_warning_says_so(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "gurobipy", None)
+    matrix, level, lower, upper = programme(4, 2, 9)
+    licensed = solve_licensed(matrix, level, lower, upper)
+    assert licensed.solver.startswith("HiGHS")
+    assert "gurobipy is not installed" in licensed.note
+    assert licensed.size == pytest.approx(solve_dual(matrix, level, lower, upper).size, abs=1e-6)
+    rows = (torch.from_numpy(each)[None] for each in (matrix, level))
+    box = (torch.from_numpy(each)[None] for each in (lower, upper))
+    smallest_steps(*rows, torch.ones((1, 2), dtype=torch.bool), *box, "gurobi")
+    assert "gurobipy is not installed" in caplog.text
 
 
 def test_one_constraint_by_hand():

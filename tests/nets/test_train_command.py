@@ -98,7 +98,7 @@ def test_every_recipe_describes_its_defence() -> None:
 
 def test_the_shipped_networks_are_the_promised_ones() -> None:
     wanted = {f"{name}-{defence}" for name in ("cnn4k", "strided3") for defence in ("none", "l0", "linf")}
-    assert set(SHIPPED) == wanted | {"wide150k-none"}
+    assert set(SHIPPED) == wanted | {"strided3-sabr", "wide150k-none"}
 
 
 def test_pieces_by_name_become_a_run_whose_record_names_them(mnist_dir: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_pieces_by_name_become_a_run_whose_record_names_them(mnist_dir: Path, tm
     assert trained.name == "digit28-linf-softmax-ml-gcn-odd-prime-mta"
     described = json.loads(trained.record_path.read_text())["options"]
     assert (described["loss"], described["graph"]["hidden"]) == ("softmax", 32)
-    assert described["tasks"] == {"auxiliaries": ["odd", "prime"], "perturbation": "MTA"}
+    assert described["tasks"] == {"auxiliaries": ["odd", "prime"], "perturbation": "MTA", "is_targeted": False}
     typed = load_network(trained.onnx_path)
     assert typed.input_shape == (1, 28, 28)
     assert len(evaluate(typed, np.zeros((1, 1, 28, 28)))[0]) == 10

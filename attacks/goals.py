@@ -96,17 +96,18 @@ class Goal:
         leave would count each other as the rival that keeps them out, which leads a search in circles.
         """
         are_all = self.needed == (self.sign != 0).sum(dim=1)
-        is_whole = bool(are_all.all())
-        margins = None if is_whole and self.k is not None else self.margins(scores)
-        asked = None if is_whole or margins is None else easiest(self, margins.detach())
-        if self.k is not None:
+        if self.k is None:
+            margins = self.margins(scores)
+        else:
             together, is_known = self._rivals_of_sets(scores, self.k)
             by_set = (self.sign * (scores - together) - self.kappa).masked_fill(self.sign == 0, torch.inf)
             is_used = are_all[:, None] & is_known
-            if margins is None and bool(is_used.all()):
+            if bool(is_used.all()):
                 return by_set
-            margins = torch.where(is_used, by_set, self.margins(scores) if margins is None else margins)
-        return margins if asked is None else margins.masked_fill(~asked, torch.inf)
+            margins = torch.where(is_used, by_set, self.margins(scores))
+        if bool(are_all.all()):
+            return margins
+        return margins.masked_fill(~easiest(self, self.margins(scores).detach()), torch.inf)
 
     def _rivals_of_sets(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """What all of `off` must be below and all of `on` above, and where that is known; 0 where it is not."""

@@ -41,7 +41,7 @@ def run(network=None, images=IMAGES, labels=LABELS, **more):
         ({"options": {"iterations": 0}}, "wanted a number >= 1"),
         ({"options": {"iterations": "many"}}, "wanted a value like 40"),
         ({"method": "tkmia", "options": {"scope": "Z"}}, "wanted 'S' or 'Y'"),
-        ({"method": "mla-lp", "options": {"solver": "magic"}}, "wanted 'dual' or 'whole'"),
+        ({"method": "mla-lp", "options": {"solver": "magic"}}, "wanted one of dual, whole, gurobi"),
         ({"method": "mlae-de", "options": {"population": 3}}, "wanted a number >= 4"),
         ({"batch": 0}, "batch"),
         ({"labels": LABELS[:2]}, "one row an image"),

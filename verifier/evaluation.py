@@ -5,7 +5,8 @@ exact, so only the arithmetic rounds; the importer also walks in float32 to lear
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,7 @@ from verifier.network import (
 Value = Float[np.ndarray, "batch ..."]
 Maps = Float[np.ndarray, "batch _ _ _"]
 Rule = Callable[[Any, Sequence[np.ndarray]], np.ndarray]
+_ENTRIES_TOGETHER = 2**26
 
 
 def _windows(
@@ -127,15 +129,15 @@ RULES: Mapping[type, Rule] = MappingProxyType(
 )
 
 
-def evaluate_values(network: Network, images: Value) -> list[Value]:
-    """Every value at each image, the images first, in the images' own floating-point type.
+def walk_values(network: Network, images: Value) -> Iterator[Value]:
+    """Every value at each image, the images first, in the images' own floating-point type; each let go after its last reader.
 
     Args:
         network: The network.
         images: float64 or float32, one image a row of the network's input shape.
 
-    Returns:
-        Arrays (batch, *network.value_shape(i)); entry 0 is `images` itself.
+    Yields:
+        Arrays (batch, *network.value_shape(i)) for i = 0, 1, ...
 
     Raises:
         InputError: The images have another shape.
@@ -144,14 +146,25 @@ def evaluate_values(network: Network, images: Value) -> list[Value]:
         raise InputError(
             f"images: got shape {images.shape}, wanted (batch, {', '.join(map(str, network.input_shape))})"
         )
-    values = [images]
-    for node in network.nodes:
-        values.append(RULES[type(node.op)](node.op, [values[value] for value in node.inputs]))
-    return values
+    held = {0: images}
+    yield images
+    for index, (node, finished) in enumerate(zip(network.nodes, network.last_reads(), strict=True)):
+        value = RULES[type(node.op)](node.op, [held[read] for read in node.inputs])
+        held[index + 1] = value
+        for read in finished:
+            del held[read]
+        yield value
+
+
+def evaluate_values(network: Network, images: Value) -> list[Value]:
+    """As `walk_values`, all values in one list; entry 0 is `images` itself."""
+    return list(walk_values(network, images))
 
 
 def evaluate(network: Network, images: Value) -> Float[np.ndarray, "batch labels"]:
     """The scores at each image, float64, before the network's head; every operation rounds to nearest.
+
+    As many images at once as have 2^26 values in all, one at least: memory does not grow with the batch.
 
     Args:
         network: The network.
@@ -160,7 +173,14 @@ def evaluate(network: Network, images: Value) -> Float[np.ndarray, "batch labels
     Raises:
         InputError: The images have another shape than the network's input.
     """
-    return evaluate_values(network, np.asarray(images, dtype=np.float64))[-1]
+    images = np.asarray(images)
+    together = max(1, _ENTRIES_TOGETHER // network.entries)
+    parts = [_scores(network, images[start : start + together]) for start in range(0, max(1, len(images)), together)]
+    return np.concatenate(parts)
+
+
+def _scores(network: Network, images: Value) -> Float[np.ndarray, "batch labels"]:
+    return deque(walk_values(network, images.astype(np.float64)), maxlen=1)[0]
 
 
 def apply_head(head: Head, scores: Float[np.ndarray, "batch labels"]) -> Float[np.ndarray, "batch labels"]:

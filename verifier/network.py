@@ -4,6 +4,7 @@ Value 0 is the input image; node i produces value i + 1. Shapes never include th
 the values they read, nothing else: analyses return new values beside the graph.
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -209,6 +210,18 @@ class Network:
     def labels(self) -> int:
         """The number of labels C."""
         return int(self.nodes[-1].shape[0])
+
+    @property
+    def entries(self) -> int:
+        """The numbers in all values of one image, the image included: a measure of the work that one image makes."""
+        return sum(math.prod(self.value_shape(value)) for value in range(len(self.nodes) + 1))
+
+    def last_reads(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the values that it is the last to read: a walk lets them go there and needs little memory."""
+        last = {value: index for index, node in enumerate(self.nodes) for value in node.inputs}
+        return tuple(
+            tuple(value for value in set(node.inputs) if last[value] == index) for index, node in enumerate(self.nodes)
+        )
 
     def value_shape(self, value: int) -> tuple[int, ...]:
         """The shape of a value: 0 is the input, i + 1 is node i's."""

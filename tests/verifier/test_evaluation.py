@@ -1,14 +1,17 @@
 """Evaluation by NumPy: hand-computed values of every operation, and the heads."""
 
 import typing
+import weakref
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from network_strategies import NetworkBuilder
 
+from verifier import evaluation
 from verifier.errors import InputError
-from verifier.evaluation import RULES, apply_head, evaluate, evaluate_values
+from verifier.evaluation import RULES, apply_head, evaluate, evaluate_values, walk_values
 from verifier.network import (
     Add,
     AddConstant,
@@ -140,3 +143,50 @@ def test_heads_do_not_overflow() -> None:
     np.testing.assert_array_equal(apply_head(Head.SIGMOID, extreme), [[1, 0]])
     np.testing.assert_array_equal(apply_head(Head.SOFTMAX, extreme), [[1, 0]])
     np.testing.assert_array_equal(apply_head(Head.LOG_SOFTMAX, extreme), [[0, -2e30]])
+
+
+def residual() -> Network:
+    """Three blocks whose input is read again after two operations."""
+    builder = NetworkBuilder((2, 4, 4))
+    value, generator = 0, np.random.default_rng(3)
+    for _ in range(3):
+        weight = generator.normal(size=(2, 2, 3, 3)).astype(np.float32)
+        convolved = builder.add(Conv(weight, np.zeros(2, np.float32), (1, 1), (1, 1, 1, 1), (1, 1), 1), value)
+        value = builder.add(Add(), builder.add(Relu(), convolved), value)
+    builder.add(Reshape((32,)), value)
+    return builder.network()
+
+
+def test_a_walk_lets_values_go_after_their_last_reader() -> None:
+    network = residual()
+    given = np.random.default_rng(0).random((2, 2, 4, 4))
+    alive: list[weakref.ref] = []
+    for value in walk_values(network, given):
+        alive.append(weakref.ref(value))
+        # The newest, and the two that the operation read at most; a residual sum may still wait for its block's input.
+        assert sum(each() is not None for each in alive[1:]) <= 4
+    for walked, listed in zip(walk_values(network, given), evaluate_values(network, given), strict=True):
+        np.testing.assert_array_equal(walked, listed)
+
+
+@pytest.mark.parametrize("together", [1, 2, 5, 100])
+def test_large_batches_are_evaluated_a_few_images_at_a_time(monkeypatch, together) -> None:
+    network = residual()
+    images = np.random.default_rng(0).random((5, 2, 4, 4))
+    whole = evaluate_values(network, images)[-1]
+    sizes: list[int] = []
+
+    def counting(network: Network, images: np.ndarray):
+        sizes.append(len(images))
+        return walk_values(network, images)
+
+    monkeypatch.setattr(evaluation, "walk_values", counting)
+    monkeypatch.setattr(evaluation, "_ENTRIES_TOGETHER", together * network.entries)
+    np.testing.assert_allclose(evaluate(network, images), whole, rtol=1e-12)
+    assert max(sizes) <= together
+    assert sum(sizes) == 5
+    assert evaluate(network, images[:0]).shape == (0, 32)
+
+
+def test_entries_count_every_value_of_an_image() -> None:
+    assert residual().entries == 32 * (1 + 3 * 3 + 1)

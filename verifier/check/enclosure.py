@@ -10,6 +10,8 @@ from jaxtyping import Float
 from verifier import network as typed
 from verifier.check import interval
 from verifier.check.interval import Interval
+from verifier.check.precise import evaluate_precisely
+from verifier.check.windows import rows, windows
 from verifier.errors import InputError, UnsupportedOpError
 
 Rule = Callable[[Any, Sequence[Interval]], Interval]
@@ -21,37 +23,19 @@ def _each_end(function: Callable[[Array], Array], value: Interval) -> Interval:
     return Interval(function(value.lower), function(value.upper))
 
 
-def _windows(maps: Array, op: typed.Conv | typed.MaxPool | typed.AveragePool, fill: float) -> Array:
-    """Every window of (channels, height, width) maps: (channels, height out, width out, kernel entries)."""
-    kernel = op.weight.shape[2:] if isinstance(op, typed.Conv) else op.kernel
-    dilations = (1, 1) if isinstance(op, typed.AveragePool) else op.dilations
-    top, left, bottom, right = op.pads
-    padded = np.pad(maps, ((0, 0), (top, bottom), (left, right)), constant_values=fill)
-    span = tuple((size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True))
-    views = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(1, 2))
-    views = views[:, :: op.strides[0], :: op.strides[1], :: dilations[0], :: dilations[1]]
-    return views.reshape(*views.shape[:3], -1)
-
-
 def _conv(op: typed.Conv, inputs: Sequence[Interval]) -> Interval:
-    windows = _each_end(lambda end: _windows(end, op, 0.0), inputs[0])
+    read = _each_end(lambda end: windows(end, op, 0.0), inputs[0])
     weights, biases = (np.split(part.astype(np.float64), op.groups) for part in (op.weight, op.bias))
-    lowers, uppers = (np.split(end, op.groups) for end in (windows.lower, windows.upper))
+    lowers, uppers = (np.split(end, op.groups) for end in (read.lower, read.upper))
     parts = [
-        interval.affine(Interval(_rows(lower), _rows(upper)), weight.reshape(len(weight), -1), bias)
+        interval.affine(Interval(rows(lower), rows(upper)), weight.reshape(len(weight), -1), bias)
         for lower, upper, weight, bias in zip(lowers, uppers, weights, biases, strict=True)
     ]
-    height, width = windows.lower.shape[1:3]
+    height, width = read.lower.shape[1:3]
     return Interval(
         np.concatenate([part.lower.T for part in parts]).reshape(-1, height, width),
         np.concatenate([part.upper.T for part in parts]).reshape(-1, height, width),
     )
-
-
-def _rows(windows: Array) -> Array:
-    """One row per output position, one column per weight of an output channel."""
-    channels, height, width, entries = windows.shape
-    return windows.transpose(1, 2, 0, 3).reshape(height * width, channels * entries)
 
 
 def _dense(op: typed.Dense, inputs: Sequence[Interval]) -> Interval:
@@ -79,12 +63,12 @@ def _leaky_relu(op: typed.LeakyRelu, inputs: Sequence[Interval]) -> Interval:
 
 
 def _max_pool(op: typed.MaxPool, inputs: Sequence[Interval]) -> Interval:
-    return _each_end(lambda end: _windows(end, op, -np.inf).max(axis=3), inputs[0])
+    return _each_end(lambda end: windows(end, op, -np.inf).max(axis=3), inputs[0])
 
 
 def _average_pool(op: typed.AveragePool, inputs: Sequence[Interval]) -> Interval:
-    counts = _windows(np.ones_like(inputs[0].lower), op, 1.0 if op.count_include_pad else 0.0).sum(axis=3)
-    sums = interval.total(_each_end(lambda end: _windows(end, op, 0.0), inputs[0]), axis=3)
+    counts = windows(np.ones_like(inputs[0].lower), op, 1.0 if op.count_include_pad else 0.0).sum(axis=3)
+    sums = interval.total(_each_end(lambda end: windows(end, op, 0.0), inputs[0]), axis=3)
     return interval.divide(sums, interval.point(counts))
 
 
@@ -134,18 +118,22 @@ def enclose(network: typed.Network, images: Interval) -> Interval:
             raise UnsupportedOpError(
                 f"node {node.name!r} ({type(node.op).__name__}) has no enclosure rule; supported: {supported}"
             )
-    values = [images]
+    held, value = {0: images}, images
     with np.errstate(all="ignore"):
-        for node in network.nodes:
-            value = RULES[type(node.op)](node.op, [values[read] for read in node.inputs])
-            values.append(interval.without_nan(value))
-    return values[-1]
+        for index, (node, finished) in enumerate(zip(network.nodes, network.last_reads(), strict=True)):
+            value = interval.without_nan(RULES[type(node.op)](node.op, [held[read] for read in node.inputs]))
+            held[index + 1] = value
+            for read in finished:
+                del held[read]
+    return value
 
 
 def evaluate_enclosure(
     network: typed.Network, image: Float[np.ndarray, "..."]
 ) -> tuple[Float[np.ndarray, " labels"], Float[np.ndarray, " labels"]]:
     """Lower and upper ends, float64, that contain the network's exact scores at one image.
+
+    Interval arithmetic in float64 where that is sharp, fixed-point arithmetic of more digits where it is not and can be.
 
     Exact means: real arithmetic on the file's float32 weights and the image's own floating-point numbers, before the head.
 
@@ -164,4 +152,14 @@ def evaluate_enclosure(
     if not np.isfinite(image).all():
         raise InputError("image: a pixel is NaN or infinite, wanted finite numbers")
     scores = enclose(network, interval.point(image))
-    return scores.lower, scores.upper
+    if _is_sharp(scores):
+        return scores.lower, scores.upper
+    return evaluate_precisely(network, image) or (scores.lower, scores.upper)
+
+
+def _is_sharp(scores: Interval) -> bool:
+    """Whether float64 was precise enough: widths below a millionth of the largest score. In deep networks it is not."""
+    ends = np.abs(np.concatenate([scores.lower, scores.upper]))
+    if not np.isfinite(ends).all():
+        return False
+    return bool((scores.upper - scores.lower).max() <= 2.0**-20 * max(1.0, float(ends.max())))

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from onnx_strategies import floats, model_bytes, network_files, node, runtime_outputs
 
 from verifier import evaluation
-from verifier.errors import ReplayMismatchError
+from verifier.errors import ImportedNetworkError, ReplayMismatchError
 from verifier.evaluation import RULES, apply_head, evaluate
 from verifier.network import Conv, Dense, Head, Relu
-from verifier.onnx_import import load_network_bytes
+from verifier.onnx_import import load_network_bytes, replay
 
 RNG = np.random.default_rng(5)
 WEIGHTS = {"c": floats(RNG, 4, 1, 3, 3), "w": floats(RNG, 64, 3), "b": floats(RNG, 3)}
@@ -49,6 +49,15 @@ def test_a_wrong_rule_is_caught(monkeypatch, case, head) -> None:
     with_rule(monkeypatch, *WRONG[case])
     with pytest.raises(ReplayMismatchError, match=r"right\.onnx: .*differ by"):
         load_network_bytes(classifier(head), "right.onnx")
+
+
+@pytest.mark.parametrize("case", sorted(WRONG))
+def test_networks_whose_images_take_long_are_compared_on_fewer(monkeypatch, case) -> None:
+    monkeypatch.setattr(replay, "_LARGE", 0)
+    load_network_bytes(classifier("Sigmoid"), "right.onnx")
+    with_rule(monkeypatch, *WRONG[case])
+    with pytest.raises((ReplayMismatchError, ImportedNetworkError, ValueError)):
+        load_network_bytes(classifier("Sigmoid"), "right.onnx")
 
 
 def test_a_saturated_softmax_hides_nothing(monkeypatch) -> None:

@@ -10,7 +10,7 @@ import aureole
 from nets import shipped
 from nets.composer import DOUBLE_MNIST, ComposedImages, compose
 from nets.mnist import Split, load_digits
-from nets.options import Schedule, TrainingOptions
+from nets.options import TrainingOptions
 from nets.recipes import DefenceName, recipe, run_name, with_pieces
 from nets.train_command import MEASURED_IMAGES, MEASURED_SEED
 from verifier.errors import InputError
@@ -41,19 +41,16 @@ class Subject:
     head: str = "linear"
     is_shipped: bool = False
 
-    def options(self, steps: int = STEPS) -> TrainingOptions:
-        """What it is trained with; `steps` counts for networks that are not shipped."""
+    def options(self, steps: int | None = None) -> TrainingOptions:
+        """What it is trained with, or the same with another number of steps."""
         options = with_pieces(recipe(ARCHITECTURE, self.defence), loss=self.loss, head=self.head)
-        return options if self.is_shipped else replace(options, schedule=_short(options.schedule, steps))
+        schedule = options.schedule if self.is_shipped else replace(options.schedule, steps=STEPS, batch_size=BATCH)
+        return replace(options, schedule=replace(schedule, steps=steps or schedule.steps))
 
     @property
     def file_stem(self) -> str:
         """Of the ONNX file."""
         return run_name(ARCHITECTURE, self.defence, self.options())
-
-
-def _short(schedule: Schedule, steps: int) -> Schedule:
-    return replace(schedule, steps=steps, batch_size=BATCH)
 
 
 SUBJECTS = {

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from benchmarks.training_study.questions import KINDS, Block, blocks
 from benchmarks.training_study.subjects import STEPS, SUBJECTS, Places
 from nets.composer import ComposedImages
 from nets.export import export_onnx
-from nets.recipes import SHIPPED
+from nets.recipes import SHIPPED, recipe
 from verifier import check
 from verifier.errors import InputError
 from verifier.network import Network
@@ -132,6 +133,10 @@ def test_shipped_subjects_are_shipped_and_others_are_named_after_their_pieces() 
     assert {s.file_stem for s in SUBJECTS.values() if s.is_shipped} == {n for n in SHIPPED if n.startswith("strided3-")}
     assert SUBJECTS["ml-gcn"].file_stem == "strided3-none-ml-gcn"
     assert {s.options().schedule.steps for s in SUBJECTS.values() if not s.is_shipped} == {STEPS}
+    for subject in SUBJECTS.values():
+        assert subject.options(7) == replace(subject.options(), schedule=replace(subject.options().schedule, steps=7))
+        if subject.is_shipped:
+            assert subject.options() == recipe("strided3", subject.defence)
 
 
 def region(name: str, kind: str, *marks: str, effort: str = "bounds", first: int = 0) -> dict:

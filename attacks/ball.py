@@ -131,7 +131,7 @@ def norms(deltas: Float[Tensor, "rows pixels"], norm: str | None) -> Float[Tenso
         return deltas.new_zeros(len(deltas))
     if norm == "linf":
         # Twenty times as fast as vector_norm on a CPU.
-        return deltas.abs().amax(dim=1)
+        return torch.maximum(deltas.amax(dim=1), -deltas.amin(dim=1))
     return torch.linalg.vector_norm(deltas, ord=1.0 if norm == "l1" else 2.0, dim=1)
 
 

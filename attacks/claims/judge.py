@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float32
 
 from attacks.claims.accuracy import judge_accuracy
 from attacks.claims.certified import judge_certified
 from attacks.claims.claim import Claim, ClaimKind, ClaimVerdict, Judgement
-from attacks.claims.distance import check_bound, enclosing_box
+from attacks.claims.distance import check_bound, enclosing_box, is_within
 from attacks.claims.reach import MAX_WAYS, Decide, Reach, Territory, decide_reach
 from attacks.claims.success import judge_success, reached, usable_image
 from verifier.deadline import Deadline
@@ -18,6 +19,8 @@ from verifier.network import Network
 from verifier.query import Query
 from verifier.verdict import Robust, Unknown, UnknownReason
 
+LARGEST = 2**24
+"""Values of one image, of all layers together, that the proving engines are asked about; images are replayed on any network."""
 _NOT_THE_CLAIMS_FAULT = (SolverUnavailableError, ImportedNetworkError)
 
 
@@ -43,6 +46,8 @@ def judge_claims(
 
     Claimed successes come first: their images, checked, are tried on all claims about the same clean image, and on every
     certificate. Ctrl-C ends the work; what is not judged then is missing from what `on_judgement` was told.
+
+    On a network with more than `LARGEST` values an image nothing is proved: images are replayed, the rest is `UNDECIDED`.
 
     Soundness: `CONFIRMED` and `REFUTED_*` rest on replayed images and on the verifier's proofs, nothing else; a claim that cannot
     be read, or that speaks of another network, is `NOT_VALID`.
@@ -132,6 +137,8 @@ def _confronted(judgement: Judgement, network: Network, court: Court) -> Judgeme
     claim, found, region = judgement.claim, judgement.counterexample, judgement.region
     if found is None or region is None or claim.aim is None or claim.bound is None or not region.contains(found.image):
         return judgement
+    if network.entries > LARGEST:
+        return replace(judgement, reason=f"{judgement.reason}; not held against proofs, which {_too_large(network)}")
     violated = reached(network, found.image.astype(np.float32), claim.aim, found.found_by).query.property
     query = Query(network, region, violated)
     verdict = court.prove(query, np.zeros((0, *region.shape)), Deadline.after(court.timeout)).verdict
@@ -157,8 +164,28 @@ def _judge_reach(claim: Claim, network: Network, court: Court, images: _Images) 
     starts = images.of(clean)
     if claim.adversarial is not None and claim.adversarial.shape == clean.shape:
         starts = [*starts, np.nan_to_num(claim.adversarial).astype(np.float32)]
+    if network.entries > LARGEST:
+        return replace(_by_images(claim, network, clean, starts), region=box)
     found = decide_reach(territory, claim.aim, court.decide, starts, Deadline.after(court.timeout))
     return replace(_read(found, claim), region=box)
+
+
+def _by_images(
+    claim: Claim, network: Network, clean: Float32[np.ndarray, "..."], images: Sequence[Float32[np.ndarray, "..."]]
+) -> Judgement:
+    """Without any proof: an image that is known and reaches the aim within the bound decides, everything else stays open."""
+    for image in (np.clip(each, np.float32(0.0), np.float32(1.0)) for each in images):
+        lies_within = claim.norm is None or claim.bound is None or is_within(clean, image, claim.norm, claim.bound)
+        if claim.aim is None or not lies_within:
+            continue
+        found = reached(network, image, claim.aim, claim.attack or "another claim").counterexample
+        if found is not None:
+            return _read(Reach(counterexample=found), claim)
+    return Judgement(claim, ClaimVerdict.UNDECIDED, f"no image shows it, and proofs {_too_large(network)}")
+
+
+def _too_large(network: Network) -> str:
+    return f"are not tried: the network has {network.entries:,} values an image, above {LARGEST:,}"
 
 
 def _judge_member(claim: Claim, network: Network, court: Court, images: _Images) -> Judgement:

@@ -9,6 +9,7 @@ import pytest
 from tiny_networks import dense_network, linear_network
 
 from attacks.claims import Aim, Claim, ClaimKind, ClaimVerdict, Court, judge_claims, robust_accuracies
+from attacks.claims import judge as judging
 from attacks.claims.distance import ROUNDING, enclosing_box, is_within
 from attacks.metrics import Norm
 from verifier.certificate import Certificate
@@ -317,3 +318,23 @@ def test_the_verifier_used_here_can_find_and_prove():
     wide, narrow = (Query(NETWORK, enclosing_box(CLEAN, Norm.LINF, e), LOSES.obstacles()[0]) for e in (0.15, 0.05))
     assert isinstance(verify(wide).verdict, Vulnerable)
     assert isinstance(verify(narrow).verdict, Robust)
+
+
+def never(query, starts, deadline):
+    raise AssertionError("the engines were asked about a network that is too large for them")
+
+
+def test_on_networks_too_large_for_proofs_images_alone_decide(monkeypatch):
+    monkeypatch.setattr(judging, "LARGEST", NETWORK.entries - 1)
+    wide = replace(FAILURE, name="wide", bound=0.2)
+    wrong = replace(FAILURE, name="wrong", bound=0.2, adversarial=np.array([[[2.0, np.nan]]], np.float32))
+    tight, wide_one, wrong_one, success = judge(FAILURE, wide, wrong, SUCCESS, court=Court(never, never))
+    assert success.verdict is ClaimVerdict.CONFIRMED
+    assert "not held against proofs" in success.reason
+    # The claimed image lies within the wide bound, not within the tight one.
+    assert wide_one.verdict is wrong_one.verdict is ClaimVerdict.REFUTED_BY_COUNTEREXAMPLE
+    assert tight.verdict is ClaimVerdict.UNDECIDED
+    assert f"{NETWORK.entries:,} values an image" in tight.reason
+    assert judge(replace(SUCCESS, adversarial=None), court=Court(never, never))[0].verdict is ClaimVerdict.UNDECIDED
+    monkeypatch.setattr(judging, "LARGEST", NETWORK.entries)
+    assert verdict_of(FAILURE) is ClaimVerdict.CONFIRMED

@@ -43,6 +43,9 @@ FIRST_LEVEL, LEVEL_STEP, LEVEL_TOLERANCE = 0.35, 0.25, 0.1
 """Levels of complete queries, as shares of the room at the image itself: the first, how they rise, and where bisection ends."""
 
 ROUNDS_BY_BOUNDS, ROUNDS_PER_LEVEL = 20, 6
+SHARE_OF_GRADIENTS = 0.7
+"""The most of a phase's time that goes to looking for a point: what is found must still be asked about."""
+
 WEAK_START = 0.2
 """The share of the way to a margin of 0, to first order, at which the ascent starts."""
 
@@ -131,7 +134,8 @@ def rise_by_bounds(ledger: Ledger, cutting: Vector, cuts: int) -> float:
         return 0.0
     room = -slope.margin
     aim = PROOF_SHARE * room
-    point = largest_at(ledger, -aim, aim, first_point(ledger, slope), ROUNDS_BY_BOUNDS)
+    with ledger.until(SHARE_OF_GRADIENTS):
+        point = largest_at(ledger, -aim, aim, first_point(ledger, slope), ROUNDS_BY_BOUNDS)
     kind = StepKind.GROW
     for _ in range(cuts + 1):
         if point is None or weighted_size(ledger.weights, point) <= ledger.size:
@@ -152,7 +156,8 @@ def press(ledger: Ledger, room: float, cutting: Vector, patience: int, cuts: int
         return False
     proved, refused, level = 0.0, math.inf, FIRST_LEVEL
     while not ledger.is_spent and refused - proved > LEVEL_TOLERANCE:
-        point = largest_at(ledger, level * room, 0.5 * LEVEL_TOLERANCE * room, ledger.robust, ROUNDS_PER_LEVEL)
+        with ledger.until(SHARE_OF_GRADIENTS):
+            point = largest_at(ledger, level * room, 0.5 * LEVEL_TOLERANCE * room, ledger.robust, ROUNDS_PER_LEVEL)
         verdict = None if point is None else _ask_with_cuts(ledger, point, cutting, cuts)
         if verdict is None:
             return ledger.is_spent

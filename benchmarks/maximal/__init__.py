@@ -1,0 +1,1 @@
+"""The study of maximal layered neighbourhoods (docs/maximal-study.md)."""

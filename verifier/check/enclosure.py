@@ -1,6 +1,7 @@
 """Rigorous enclosures of a network's exact scores: a table from typed operation to interval rule under a generic walk."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from verifier import network as typed
 from verifier.check import interval
 from verifier.check.interval import Interval
-from verifier.check.precise import evaluate_precisely
+from verifier.check.precise import evaluate_precisely, exceeds_float64
 from verifier.check.windows import rows, windows
 from verifier.errors import InputError, UnsupportedOpError
 
@@ -151,14 +152,28 @@ def evaluate_enclosure(
         )
     if not np.isfinite(image).all():
         raise InputError("image: a pixel is NaN or infinite, wanted finite numbers")
+    tries_digits = exceeds_float64(network)
+    found = _precise(network, image.tobytes(), image.dtype.name) if tries_digits else None
+    if found is not None:
+        return found
     scores = enclose(network, interval.point(image))
-    if _is_sharp(scores):
-        return scores.lower, scores.upper
-    return evaluate_precisely(network, image) or (scores.lower, scores.upper)
+    if not tries_digits and not _is_sharp(scores):
+        found = _precise(network, image.tobytes(), image.dtype.name)
+    return (scores.lower, scores.upper) if found is None else found
+
+
+@lru_cache(maxsize=1)
+def _precise(network: typed.Network, pixels: bytes, dtype: str) -> tuple[Array, Array] | None:
+    """The last image's answer is kept, networks told apart by identity: a replay asks twice, and large networks take a minute."""
+    found = evaluate_precisely(network, np.frombuffer(pixels, dtype).reshape(network.input_shape))
+    if found is not None:
+        for ends in found:
+            ends.setflags(write=False)
+    return found
 
 
 def _is_sharp(scores: Interval) -> bool:
-    """Whether float64 was precise enough: widths below a millionth of the largest score. In deep networks it is not."""
+    """Whether float64 was precise enough: widths below a millionth of the largest score."""
     ends = np.abs(np.concatenate([scores.lower, scores.upper]))
     if not np.isfinite(ends).all():
         return False

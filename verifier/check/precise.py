@@ -36,6 +36,7 @@ from verifier.check.windows import rows, windows
 Rule = Callable[[Any, Sequence[Fixed], int], Fixed]
 _TOLERANCE = 2.0**-40
 _FARTHEST = 40
+_UNIT_ROUNDOFF, _USELESS = 2.0**-53, 2.0**-10
 
 
 def evaluate_precisely(
@@ -70,17 +71,28 @@ def evaluate_precisely(
 
 def _planned(network: typed.Network) -> list[int] | None:
     """For each value the lowest place kept, so that all that is cut off moves no score by more than about 2^-40."""
-    growth = [0.0] * len(network.nodes) + [1.0]
-    for index, node in reversed(list(enumerate(network.nodes))):
-        if type(node.op) not in RULES or not _is_covered(node.op):
-            return None
-        for read in node.inputs:
-            growth[read] += growth[index + 1] * _growth(node.op)
+    if not all(type(node.op) in RULES and _is_covered(node.op) for node in network.nodes):
+        return None
+    growth = _growths(network)
     if not math.isfinite(sum(growth)):
         return None
     share = _TOLERANCE / len(growth)
     places = [math.floor(math.log2(share / max(each, 1.0)) / BITS) for each in growth]
     return places if min(places) >= -_FARTHEST else None
+
+
+def exceeds_float64(network: typed.Network) -> bool:
+    """Whether intervals in float64 are so wide, by the row sums of the weights, that they need not be tried."""
+    return _growths(network)[0] * _UNIT_ROUNDOFF > _USELESS
+
+
+def _growths(network: typed.Network) -> list[float]:
+    """For each value at least by how much the scores' largest error exceeds an error of its entries; operations unknown count 1."""
+    growth = [0.0] * len(network.nodes) + [1.0]
+    for index, node in reversed(list(enumerate(network.nodes))):
+        for read in node.inputs:
+            growth[read] += growth[index + 1] * _growth(node.op)
+    return growth
 
 
 def _is_covered(op: typed.Op) -> bool:

@@ -9,7 +9,7 @@ from network_strategies import SEEDS, UNARY, NetworkBuilder, chain, images, rand
 from verifier import check
 from verifier.check.enclosure import enclose
 from verifier.check.interval import point
-from verifier.check.precise import RULES, evaluate_precisely
+from verifier.check.precise import RULES, evaluate_precisely, exceeds_float64
 from verifier.network import AveragePool, BatchNorm, Dense, DivConstant, Network, Relu, Reshape
 
 SHAPE = (2, 4, 3)
@@ -80,6 +80,26 @@ def test_deep_networks_have_sharp_enclosures_where_float64_has_none() -> None:
         low <= score <= high for low, score, high in zip(lower, exact_scores(network, image), upper, strict=True)
     )
     assert (upper - lower).max() < 1e-9
+
+
+def test_only_deep_networks_go_without_float64() -> None:
+    image = np.random.default_rng(1).random(12)
+    assert exceeds_float64(deep(60))
+    assert not exceeds_float64(deep(4))
+    blunt = enclose(deep(4), point(image))
+    lower, upper = check.evaluate_enclosure(deep(4), image)
+    assert (lower == blunt.lower).all()
+    assert (upper == blunt.upper).all()
+
+
+def test_networks_that_share_a_file_are_told_apart() -> None:
+    image = np.random.default_rng(1).random(12)
+    first, second = deep(60, seed=0), deep(60, seed=1)
+    assert first.sha256 == second.sha256
+    for network in (first, second, first):
+        expected = exact_scores(network, image)
+        lower, upper = check.evaluate_enclosure(network, image)
+        assert all(low <= score <= high for low, score, high in zip(lower, expected, upper, strict=True))
 
 
 def test_where_digits_do_not_reach_the_float64_enclosure_stands() -> None:

@@ -47,10 +47,9 @@ class Job:
     run: AttackRun
     keys: tuple[str, ...]
 
-    @property
-    def pixels(self) -> Float[np.ndarray, "rows ..."]:
-        """The clean images in one array."""
-        return np.stack([image.pixels for image in self.images])
+    def pixels(self, rows: Sequence[int]) -> Float[np.ndarray, "rows ..."]:
+        """Some clean images in one array; never all of a large set without need."""
+        return np.stack([self.images[row].pixels for row in rows])
 
     @property
     def target(self) -> Any:

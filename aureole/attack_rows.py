@@ -52,7 +52,7 @@ def attacked_rows(job: Job, journal: Journal) -> Attacked | None:
     rows = [journal.rows[job.keys[place]] for place in places]
     goal = job.goal
     return Attacked(
-        job.pixels[places],
+        job.pixels(places),
         np.stack([journal.image(job.keys[place]) for place in places]),
         np.array([row["clean_scores"] for row in rows]),
         np.array([row["scores"] for row in rows]),
@@ -72,7 +72,7 @@ def _attack(job: Job, rows: Sequence[int]) -> list[tuple[Row, np.ndarray]]:
     goal, head = job.goal.at(torch.tensor(rows)), job.network.head.value
     result = attacks.run(
         job.target,
-        torch.from_numpy(job.pixels[list(rows)]),
+        torch.from_numpy(job.pixels(rows)),
         torch.from_numpy(job.labels[list(rows)]),
         method=job.method.name,
         variant=job.variant.value,

@@ -1,5 +1,7 @@
 """How far adversarial images are from their originals, and how often attacks succeed."""
 
+import math
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Literal
 
@@ -10,7 +12,9 @@ from verifier.errors import InputError
 
 Images = Float[np.ndarray, "rows ..."]
 Rows = Float[np.ndarray, " rows"]
+Changes = Float[np.ndarray, "rows entries"]
 PIXEL_SCALE = 255.0
+_ENTRIES_TOGETHER = 2**23
 
 
 class Norm(StrEnum):
@@ -30,7 +34,10 @@ def norms(clean: Images, adversarial: Images, norm: Norm) -> Rows:
     Raises:
         InputError: The shapes differ.
     """
-    change = _changes(clean, adversarial)
+    return _by_rows(lambda change: _size(change, norm), clean, adversarial)
+
+
+def _size(change: Changes, norm: Norm) -> Rows:
     match norm:
         case Norm.LINF:
             return np.abs(change).max(axis=1, initial=0.0)
@@ -48,7 +55,7 @@ def rmsd(clean: Images, adversarial: Images) -> Rows:
     Raises:
         InputError: The shapes differ.
     """
-    return PIXEL_SCALE * np.sqrt(np.square(_changes(clean, adversarial)).mean(axis=1))
+    return PIXEL_SCALE * np.sqrt(_by_rows(lambda change: np.square(change).mean(axis=1), clean, adversarial))
 
 
 def average_perturbation(sizes: Rows, succeeded: Bool[np.ndarray, " rows"], over: Literal["successes", "all"]) -> float:
@@ -74,8 +81,19 @@ def success_within(
     return (succeeded[:, None] & (sizes[:, None] <= caps)).mean(axis=0)
 
 
-def _changes(clean: Images, adversarial: Images) -> Float[np.ndarray, "rows entries"]:
+def _by_rows(measure: Callable[[Changes], Rows], clean: Images, adversarial: Images) -> Rows:
+    """The measure of each row's change in float64, a few rows at a time: a thousand large images would fill the memory.
+
+    Raises:
+        InputError: The shapes differ.
+    """
     if clean.shape != adversarial.shape:
         raise InputError(f"images: got shapes {clean.shape} and {adversarial.shape}, wanted one shape")
-    change = adversarial.astype(np.float64) - clean.astype(np.float64)
-    return change.reshape(len(change), -1)
+    entries = math.prod(clean.shape[1:])
+    together = max(1, _ENTRIES_TOGETHER // max(1, entries))
+    parts = [np.zeros(0)]
+    for start in range(0, len(clean), together):
+        rows = slice(start, start + together)
+        change = adversarial[rows].astype(np.float64) - clean[rows].astype(np.float64)
+        parts.append(measure(change.reshape(len(change), entries)))
+    return np.concatenate(parts)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attacks import metrics
-from attacks.metrics import Norm
+from attacks.metrics import Norm, perturbation
 from verifier.errors import InputError
 
 ROWS, LABELS = 40, 6
@@ -267,3 +267,18 @@ def test_the_documented_example_runs():
     page = Path(__file__).parents[3] / "docs" / "metrics.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     exec(compile(code, str(page), "exec"), {})
+
+
+@pytest.mark.parametrize("together", [1, 7, 20, 1000])
+def test_sizes_do_not_depend_on_how_many_rows_are_measured_together(monkeypatch, together):
+    generator = np.random.default_rng(0)
+    clean, images = (generator.random((5, 1, 2, 3), dtype=np.float32) for _ in range(2))
+    images[0] = clean[0]
+    change = images.reshape(5, -1).astype(np.float64) - clean.reshape(5, -1)
+    monkeypatch.setattr(perturbation, "_ENTRIES_TOGETHER", together)
+    np.testing.assert_allclose(perturbation.norms(clean, images, perturbation.Norm.L1), np.abs(change).sum(axis=1))
+    np.testing.assert_allclose(perturbation.norms(clean, images, perturbation.Norm.L2), (change**2).sum(axis=1) ** 0.5)
+    np.testing.assert_array_equal(perturbation.norms(clean, images, perturbation.Norm.LINF), np.abs(change).max(axis=1))
+    np.testing.assert_array_equal(perturbation.norms(clean, images, perturbation.Norm.L0), [0, 6, 6, 6, 6])
+    np.testing.assert_allclose(perturbation.rmsd(clean, images), 255 * (change**2).mean(axis=1) ** 0.5)
+    assert perturbation.rmsd(clean[:0], images[:0]).shape == (0,)

@@ -12,13 +12,14 @@ from benchmarks.training_study.questions import KINDS
 from benchmarks.training_study.report import VERIFIED, price, tallies
 from benchmarks.training_study.subjects import SUBJECTS
 
-_LOOKS = {
+LOOKS = {
     "none": ("#000000", "o"),
     "l0": ("#888888", "s"),
     "linf": ("#0072b2", "D"),
     "sabr": ("#d55e00", "*"),
     "ibp": ("#e69f00", "^"),
     "crown-ibp": ("#b8a800", "v"),
+    "linf-0.05": ("#003a5c", "d"),
     "bce": ("#009e73", "P"),
     "softmax": ("#56b4e9", "X"),
     "ml-liw": ("#cc79a7", "h"),
@@ -81,7 +82,7 @@ def _draw_by_epsilon(figure: Any, records: Sequence[Record], kind: str, axis: st
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     places = list(range(len(KINDS[kind].epsilons)))
     shown: dict[str, Any] = {}
-    for name, (colour, marker) in _LOOKS.items():
+    for name, (colour, marker) in LOOKS.items():
         proved, attacked = tallies(records, kind, name, VERIFIED), tallies(records, kind, name)
         for axes, shares in (
             (left, [tally.proved / tally.total for tally in proved.values()]),
@@ -103,7 +104,7 @@ def _draw_price(figure: Any, records: Sequence[Record]) -> None:
     shown: dict[str, Any] = {}
     for axes, epsilon in zip(panels, epsilons, strict=True):
         for name, (clean, proved) in price(records, epsilon).items():
-            colour, marker = _LOOKS[name]
+            colour, marker = LOOKS[name]
             shown[name] = axes.scatter(clean, proved, color=colour, marker=marker, s=70)
         axes.set(title=f"epsilon {epsilon}", xlabel="exact top-2, clean", ylim=(-0.03, 1.03))
     panels[0].set_ylabel("share proved")

@@ -10,7 +10,7 @@ import aureole
 from nets import shipped
 from nets.composer import DOUBLE_MNIST, ComposedImages, compose
 from nets.mnist import Split, load_digits
-from nets.options import TrainingOptions
+from nets.options import AdversarialTraining, TrainingOptions
 from nets.recipes import DefenceName, recipe, run_name, with_pieces
 from nets.train_command import MEASURED_IMAGES, MEASURED_SEED
 from verifier.errors import InputError
@@ -31,6 +31,7 @@ class Subject:
         defence: Of the recipe.
         loss: In place of the recipe's; None keeps it.
         head: A key of `nets.recipes.HEADS`.
+        epsilon: The radius of its PGD images in place of the recipe's; None keeps it.
         is_shipped: Whether it comes with the package; others are trained with the study's numbers of steps and images.
     """
 
@@ -39,11 +40,15 @@ class Subject:
     defence: DefenceName
     loss: str | None = None
     head: str = "linear"
+    epsilon: float | None = None
     is_shipped: bool = False
 
     def options(self, steps: int | None = None) -> TrainingOptions:
         """What it is trained with, or the same with another number of steps."""
         options = with_pieces(recipe(ARCHITECTURE, self.defence), loss=self.loss, head=self.head)
+        if self.epsilon is not None and isinstance(options.defence, AdversarialTraining):
+            attack = replace(options.defence.attack, epsilon=self.epsilon)
+            options = replace(options, defence=replace(options.defence, attack=attack))
         schedule = options.schedule if self.is_shipped else replace(options.schedule, steps=STEPS, batch_size=BATCH)
         return replace(options, schedule=replace(schedule, steps=steps or schedule.steps))
 
@@ -62,6 +67,7 @@ SUBJECTS = {
         Subject("sabr", "interval bounds on small boxes around PGD images", "sabr", is_shipped=True),
         Subject("ibp", "interval bounds", "ibp"),
         Subject("crown-ibp", "CROWN bounds, then interval bounds", "crown-ibp"),
+        Subject("linf-0.05", "ranking loss on PGD images, radius 0.05", "linf", epsilon=0.05),
         Subject("bce", "binary cross-entropy", "none", loss="bce"),
         Subject("softmax", "softmax cross-entropy", "none", loss="softmax"),
         Subject("ml-liw", "instance-wise and label-wise ranking", "none", loss="ml-liw"),

@@ -19,6 +19,7 @@ from benchmarks.training_study.questions import KINDS, Block, blocks
 from benchmarks.training_study.subjects import STEPS, SUBJECTS, Places
 from nets.composer import ComposedImages
 from nets.export import export_onnx
+from nets.options import AdversarialTraining
 from nets.recipes import SHIPPED, recipe
 from verifier import check
 from verifier.errors import InputError
@@ -120,6 +121,10 @@ def test_images_are_dealt_into_blocks() -> None:
     assert [list(block.indices) for block in blocks(5, 2)] == [[0, 1], [2, 3], [4]]
 
 
+def test_every_network_has_a_look_in_the_pictures() -> None:
+    assert set(plots.LOOKS) == set(SUBJECTS)
+
+
 def test_every_task_is_another_measurement_and_every_network_has_one_of_each_kind() -> None:
     tasks = [t for stage in command.plan(NOWHERE, command.Numbers(60, 50, 25, 25, 2)) for t in stage]
     keys = {records.key(json.loads(json.dumps(task.identity))) for task in tasks}
@@ -132,6 +137,11 @@ def test_every_task_is_another_measurement_and_every_network_has_one_of_each_kin
 def test_shipped_subjects_are_shipped_and_others_are_named_after_their_pieces() -> None:
     assert {s.file_stem for s in SUBJECTS.values() if s.is_shipped} == {n for n in SHIPPED if n.startswith("strided3-")}
     assert SUBJECTS["ml-gcn"].file_stem == "strided3-none-ml-gcn"
+    trained = [subject.file_stem for subject in SUBJECTS.values() if not subject.is_shipped]
+    assert len(set(trained)) == len(trained)
+    defence = SUBJECTS["linf-0.05"].options().defence
+    assert isinstance(defence, AdversarialTraining)
+    assert defence.attack.epsilon == 0.05
     assert {s.options().schedule.steps for s in SUBJECTS.values() if not s.is_shipped} == {STEPS}
     for subject in SUBJECTS.values():
         assert subject.options(7) == replace(subject.options(), schedule=replace(subject.options().schedule, steps=7))

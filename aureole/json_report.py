@@ -190,6 +190,7 @@ def grow_object(result: GrowResult, image: np.ndarray, saved: SavedCounterexampl
         "gap": result.gap,
         "step": result.step,
         "names": list(result.names),
+        "size_kind": result.objective.kind.value,
         "weights": [float(weight) for weight in result.weights],
         "neighbourhood": layers_object(result.neighbourhood),
         "pixels_above_zero": result.pixels_above_zero,

@@ -248,8 +248,8 @@ WeightsOption = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        metavar="W0,W1,...|area",
-        help="What each layer counts: numbers, or its area; 1/(1+d) if not given.",
+        metavar="W0,W1,...|area|volume",
+        help="What each layer counts: numbers, its area, or its share of the logarithm of the volume; 1/(1+d) if not given.",
     ),
 ]
 FixedOption = Annotated[

@@ -13,7 +13,7 @@ from synth.network_oracle import NetworkOracle
 from synth.oracle import Effort
 from synth.outside import enclose
 from synth.result import GrowResult, GrowStep, StepKind, StepVerdict, StopReason
-from synth.weights import layer_weights
+from synth.size import size_of
 from synth.zones import Zones
 from verifier.deadline import Deadline
 from verifier.network import Network
@@ -140,8 +140,8 @@ def prepared(
     """The books of a run about one object's layers, after its first question: the image itself."""
     zones, goals = label_question(*question)
     oracle = zone_oracle(question[0], zones, goals, falsifier=engines[0], verify_options=engines[1])
-    weights = layer_weights(options.weights, oracle.layers)
-    ledger = Ledger(oracle, weights, limits_of(options, deadline), on_step or _ignore, prunes=prunes)
+    objective = size_of(options.size, options.weights, zones)
+    ledger = Ledger(oracle, objective, limits_of(options, deadline), on_step or _ignore, prunes=prunes)
     start(ledger, None)
     return ledger, zones, oracle
 

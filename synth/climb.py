@@ -10,7 +10,6 @@ from synth.ledger import Ledger
 from synth.oracle import Effort
 from synth.proposal import ProposalRule, Slope, exponentiated_step, marvel_step
 from synth.result import StepKind, StepVerdict
-from synth.weights import weighted_size
 from verifier.errors import InputError
 
 Vector = Float[np.ndarray, " layers"]
@@ -82,19 +81,25 @@ def ascend(ledger: Ledger, cutting_weights: Vector, effort: Effort, options: Cli
 
 
 def shortened(ledger: Ledger, candidate: Vector, largest_gain: float) -> Vector:
-    """The candidate, or the point on the way there whose size is larger by that share.
+    """The candidate, or the point on the way there whose size is larger by that share, all at the worth f' of the current one.
 
     Steps that spend all the margin to first order are refuted, or never decided, and cost the most time.
     """
-    gain = weighted_size(ledger.weights, candidate) - ledger.size
-    share = min(1.0, largest_gain * ledger.size / gain) if gain > 0.0 and ledger.size > 0.0 else 1.0
-    return ledger.robust + share * (candidate - ledger.robust)
+    return part_of_way(ledger.robust, candidate, ledger.objective.marginal(ledger.robust), largest_gain)
+
+
+def part_of_way(start: Vector, end: Vector, worth: Vector, largest_gain: float) -> Vector:
+    """The point from `start` to `end` that gains at most that share of worth . start; `end` itself from where that is 0."""
+    own = float(worth @ start)
+    gain = float(worth @ end) - own
+    share = min(1.0, largest_gain * own / gain) if gain > 0.0 and own > 0.0 else 1.0
+    return start + share * (end - start)
 
 
 def _proposal(ledger: Ledger, slope: Slope, trade_off: float, options: ClimbOptions) -> Vector:
     match options.rule:
         case ProposalRule.EXPONENTIATED:
-            return exponentiated_step(ledger.robust, ledger.weights, slope, trade_off)
+            return exponentiated_step(ledger.robust, ledger.objective.marginal(ledger.robust), slope, trade_off)
         case ProposalRule.MARVEL:
             mean = slope.gradient / ledger.oracle.sizes
             return marvel_step(ledger.robust, mean, trade_off, options.learning_rate)
@@ -111,7 +116,7 @@ def _try_with_cuts(
     """
     kind = StepKind.GROW
     for _ in range(cuts + 1):
-        if weighted_size(ledger.weights, candidate) <= ledger.size:
+        if ledger.objective.value(candidate) <= ledger.size:
             return
         is_complete = effort is Effort.COMPLETE
         verdict = ledger.settle(kind, candidate) if is_complete else ledger.attempt(kind, candidate, effort)
@@ -123,7 +128,7 @@ def _try_with_cuts(
         else:
             excess = ledger.steps[-1].margin_bound if effort is Effort.BOUNDS else None
             shorter = _cut(candidate, ledger.robust, cutting_weights, slope, excess)
-        is_smaller = weighted_size(ledger.weights, shorter) <= ledger.size
+        is_smaller = ledger.objective.value(shorter) <= ledger.size
         candidate, kind = halfway if is_smaller else shorter, StepKind.CUT
 
 

@@ -71,7 +71,7 @@ def summarise(ledger: Ledger, zones: Zones, ending: Ending, step: float) -> Grow
     if ledger.outcome is None:
         raise RuntimeError("summarise: nothing was asked about the final neighbourhood")
     nearest = ledger.nearest_cut()
-    bound = ending.gap.bound if ending.gap is not None else UpperBound(ledger.weights, np.ones(len(ledger.weights)))
+    bound = ending.gap.bound if ending.gap is not None else UpperBound(ledger.objective, np.ones(len(ledger.robust)))
     for cut in ledger.cuts[len(bound.radii) :]:
         bound.add(cut.radii)
     return GrowResult(
@@ -80,7 +80,7 @@ def summarise(ledger: Ledger, zones: Zones, ending: Ending, step: float) -> Grow
         outcome=ledger.outcome,
         is_proved=ledger.is_proved,
         weighted_size=ledger.size,
-        weights=ledger.weights,
+        objective=ledger.objective,
         step=step,
         counts=ledger.counts,
         seconds=ledger.seconds,

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from synth.oracle import Oracle
+from synth.size import Size
 from verifier.deadline import Deadline
 from verifier.region import frozen
 from verifier.verdict import Counterexample
@@ -40,23 +41,22 @@ class Cut:
         return bool((epsilons >= self.radii).all())
 
 
-def water_level(corner: Vector, weights: Vector, size: float) -> Vector:
-    """The epsilons below `corner` of the given weighted size that lose equally much of it in every layer, as far as it goes.
+def water_level(corner: Vector, objective: Size, size: float) -> Vector:
+    """The epsilons below `corner` of the given size that lose equally much of it in every layer, as far as it goes.
 
     A counterexample inside cuts the corner off, and whichever layer gives way, at least that loss is gained. Layers without weight
     are 0: a radius above 0 there would cost nothing to obey.
     """
-    worth = weights * corner
+    worth = objective.parts(corner)
     ordered = np.sort(worth)[::-1]
     # With the n largest above the level: sum of them - n * level = size.
     levels = (np.cumsum(ordered) - size) / np.arange(1, len(ordered) + 1)
     level = max(0.0, float(levels.max(initial=0.0)))
-    left = np.maximum(worth - level, 0.0)
-    return frozen(np.divide(left, weights, out=np.zeros(len(corner)), where=weights > 0.0))
+    return frozen(objective.inverse(np.maximum(worth - level, 0.0)))
 
 
 def shrink(
-    oracle: Oracle, found: Counterexample, corner: Vector, weights: Vector, falsify: Falsify, deadline: Deadline
+    oracle: Oracle, found: Counterexample, corner: Vector, objective: Size, falsify: Falsify, deadline: Deadline
 ) -> Counterexample:
     """A counterexample with smaller radii, made to cut off as much below `corner` as possible.
 
@@ -65,28 +65,28 @@ def shrink(
     the one given.
     """
     best, low, high = found, SMALLEST_SHARE, 1.0
-    size = float(weights @ corner)
+    size = objective.value(corner)
     for _ in range(ROUNDS):
         if deadline.has_expired or size <= 0.0:
             break
         middle = float(np.sqrt(low * high))
-        inside = water_level(corner, weights, middle * size)
+        inside = water_level(corner, objective, middle * size)
         moved = oracle.projected(best.image, inside)
         nearer = _confirmed(oracle, moved, inside, best.found_by) or falsify(inside, [moved])
         if nearer is None:
             low = middle
         else:
             best, high = nearer, middle
-    return trimmed(oracle, best, corner, weights)
+    return trimmed(oracle, best, corner, objective)
 
 
-def trimmed(oracle: Oracle, found: Counterexample, corner: Vector, weights: Vector) -> Counterexample:
+def trimmed(oracle: Oracle, found: Counterexample, corner: Vector, objective: Size) -> Counterexample:
     """The counterexample with as many layers as possible unchanged, and the others closer to the image."""
     image = np.asarray(found.image, dtype=np.float64)
     radii = oracle.radii(image)
     image, radii = _without_needless_layers(oracle, image, radii)
     image, radii = _scaled(oracle, image, radii, radii > 0.0)
-    losses = np.where(radii > 0.0, weights * (corner - radii), np.inf)
+    losses = np.where(radii > 0.0, objective.loss(corner, radii), np.inf)
     for layer in np.argsort(losses, kind="stable")[: min(MOST_TRIMMED, int((radii > 0.0).sum()))]:
         image, radii = _scaled(oracle, image, radii, np.arange(len(radii)) == layer)
     return _confirmed(oracle, image, _roomy(radii), found.found_by) or found

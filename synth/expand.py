@@ -99,9 +99,9 @@ def expand_layer(ledger: Ledger, layer: int, step: float, ask: Ask) -> StepVerdi
 
 
 def by_worth(ledger: Ledger, slope: Slope | None) -> list[int]:
-    """The layers by falling w_d / g_d, or by falling weight without a slope; the inner one first on ties."""
+    """The layers by falling f'_d / g_d, or by falling worth f'_d without a slope; the inner one first on ties."""
     cost = np.ones(len(ledger.robust)) if slope is None else np.maximum(slope.gradient, SMALLEST_COST)
-    return [int(layer) for layer in np.argsort(-ledger.weights / cost, kind="stable")]
+    return [int(layer) for layer in np.argsort(-ledger.objective.marginal(ledger.robust) / cost, kind="stable")]
 
 
 def raised(epsilons: Vector, layer: int, by: float) -> Vector:

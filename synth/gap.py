@@ -25,7 +25,7 @@ def narrow(ledger: Ledger, step: float, patience: int, corners: int, effort: Eff
     a row. Afterwards `ledger` holds the best neighbourhood proved, which is perhaps not locally maximal.
     """
     _cap_layers(ledger)
-    bound = UpperBound(ledger.weights, np.ones(len(ledger.weights)))
+    bound = UpperBound(ledger.objective, np.ones(len(ledger.robust)))
     history: list[GapPoint] = []
     undecided = asked = used = 0
     while True:
@@ -35,7 +35,7 @@ def narrow(ledger: Ledger, step: float, patience: int, corners: int, effort: Eff
         corner = bound.corner()
         candidate = inside(ledger, corner, step)
         history.append(GapPoint(ledger.seconds, ledger.counts, ledger.size, corner.size))
-        if float(ledger.weights @ candidate) <= ledger.size:
+        if ledger.objective.value(candidate) <= ledger.size:
             return Gap(bound, GapStop.CLOSED, tuple(history))
         # Where branching ended early, the corner may hold a known counterexample: nothing new to ask.
         if ledger.is_excluded(candidate) or ledger.is_spent or asked >= corners:
@@ -74,7 +74,7 @@ def _ask(ledger: Ledger, candidate: Vector, effort: Effort) -> StepVerdict | Non
 def _cap_layers(ledger: Ledger) -> None:
     """A counterexample that changes one layer alone, as little as possible, for each layer, the weightiest first."""
     zero = np.zeros(len(ledger.robust))
-    for layer in np.argsort(-ledger.weights, kind="stable"):
+    for layer in np.argsort(-ledger.objective.weights, kind="stable"):
         alone = ledger.saturated(raised(zero, int(layer), 1.0))
         if ledger.is_spent:
             return

@@ -28,8 +28,8 @@ from synth.oracle import Effort, Oracle
 from synth.outside import enclose
 from synth.proposal import ProposalRule
 from synth.result import GrowResult, GrowStep, QueryCounts, StepKind, StepVerdict, StopReason
+from synth.size import SizeKind, size_of
 from synth.trace import Checkpoint, TraceKey, append, cut_record, open_trace, step_record
-from synth.weights import layer_weights
 from synth.zones import Zones
 from verifier.deadline import Deadline
 from verifier.errors import InputError
@@ -48,7 +48,8 @@ class GrowOptions:
 
     Attributes:
         cut: Which cutting weights shrink a refused neighbourhood.
-        weights: One per layer; None for 1 / (1 + d).
+        weights: One per layer; None for 1 / (1 + d), or with volumes for each layer's share of the image's entries.
+        size: What is made large: sums of epsilons, or volumes (`synth.size`).
         step: The step of the final expansion of single layers; no layer tried can grow by it afterwards.
         query_seconds: The most time for one query; a tenth of the time given, if that is more.
         bounds_seconds: The most time for one query by bounds alone.
@@ -65,6 +66,7 @@ class GrowOptions:
 
     cut: CutRule = CutRule.FIXED
     weights: tuple[float, ...] | None = None
+    size: SizeKind = SizeKind.LINEAR
     step: float = 1.0 / 255.0
     query_seconds: float = 5.0
     bounds_seconds: float = 3.0
@@ -177,11 +179,11 @@ def grow_zones(
         InputError: Zones, goals, weights or trace do not fit, or a goal does not hold strictly at the image itself.
     """
     oracle = zone_oracle(network, zones, goals, falsifier=falsifier, verify_options=verify_options)
-    weights = layer_weights(options.weights, oracle.layers) if options.weights is not None else zones.worth
+    objective = size_of(options.size, options.weights, zones)
     checkpoint = Checkpoint(None, QueryCounts(), 0)
     if trace is not None:
         names = [goal.name for goal in goals]
-        checkpoint = open_trace(trace, TraceKey.of(network.sha256, zones, names, weights))
+        checkpoint = open_trace(trace, TraceKey.of(network.sha256, zones, names, objective))
 
     def on_every_step(step: GrowStep) -> None:
         if trace is not None:
@@ -195,7 +197,7 @@ def grow_zones(
 
     ledger = Ledger(
         oracle,
-        weights,
+        objective,
         limits_of(options, deadline),
         on_every_step,
         on_cut=on_cut,

@@ -14,7 +14,7 @@ from synth.cuts import Cut, shrink
 from synth.oracle import Effort, Oracle
 from synth.proposal import Slope
 from synth.result import GrowStep, QueryCounts, StepKind, StepVerdict
-from synth.weights import weighted_size
+from synth.size import Size
 from verifier.deadline import Deadline
 from verifier.errors import ContradictionError
 from verifier.region import frozen
@@ -57,7 +57,7 @@ class Ledger:
     def __init__(
         self,
         oracle: Oracle,
-        weights: Vector,
+        objective: Size,
         limits: Limits,
         on_step: Callable[[GrowStep], None],
         *,
@@ -68,7 +68,7 @@ class Ledger:
         prunes: bool = True,
     ) -> None:
         self.oracle = oracle
-        self.weights = weights
+        self.objective = objective
         self.limits = limits
         self.robust: Vector = frozen(np.zeros(oracle.layers))
         self.outcome: Outcome | None = None
@@ -91,7 +91,7 @@ class Ledger:
     @property
     def size(self) -> float:
         """The weighted size of the current neighbourhood."""
-        return weighted_size(self.weights, self.robust)
+        return self.objective.value(self.robust)
 
     @property
     def is_spent(self) -> bool:
@@ -160,7 +160,7 @@ class Ledger:
         if self.outcome is None and np.array_equal(wanted, self.robust):
             self.outcome = outcome
         match outcome.verdict:
-            case Robust() if weighted_size(self.weights, wanted) >= self.size:
+            case Robust() if self.objective.value(wanted) >= self.size:
                 self.robust, self.outcome = wanted, outcome
             case Vulnerable(counterexample):
                 self.exclude(counterexample)
@@ -230,7 +230,7 @@ class Ledger:
         def scout(epsilons: Vector, starts: list[Float[np.ndarray, "..."]]) -> Counterexample | None:
             return self.falsify(epsilons, starts, is_quick=True)
 
-        smaller = shrink(self.oracle, found, corner, self.weights, scout, self.limits.deadline)
+        smaller = shrink(self.oracle, found, corner, self.objective, scout, self.limits.deadline)
         self.exclude(smaller)
         return smaller
 
@@ -275,7 +275,7 @@ class Ledger:
             kind=kind,
             layer=layer,
             epsilons=epsilons,
-            weighted_size=weighted_size(self.weights, epsilons),
+            weighted_size=self.objective.value(epsilons),
             margin_bound=bound,
             verdict=verdict,
             counts=self.counts,

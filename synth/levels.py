@@ -11,17 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from synth.climb import shrunk
+from synth.climb import part_of_way, shrunk
 from synth.ledger import Ledger
 from synth.oracle import Effort
 from synth.proposal import Slope, exponentiated_step
 from synth.result import StepKind, StepVerdict
-from synth.weights import weighted_size
 
 Vector = Float[np.ndarray, " layers"]
 
 LARGEST_GROWTH = 1.6
-"""The most one step multiplies the size by: far from the level the bound's slope says little."""
+"""The most one step multiplies the size by, to first order: far from the level the bound's slope says little."""
 
 TRADE_OFF = 0.8
 FIRST_FACTOR, LARGEST_FACTOR, SMALLEST_FACTOR = 2.0, 3.0, 1.04
@@ -57,19 +56,21 @@ class _Point:
     Attributes:
         epsilons, slope, size: The neighbourhood, its margin bound to first order, its weighted size.
         miss: How far the bound is above the level, as a share of what the epsilons cost.
-        worth: The size it is predicted to have once it is scaled down to the level.
+        aimed: The neighbourhood scaled down to where the level is predicted to be.
+        worth: The weighted size of that.
     """
 
     epsilons: Vector
     slope: Slope
     size: float
     miss: float
+    aimed: Vector
     worth: float
 
 
 def first_point(ledger: Ledger, slope: Slope) -> Vector:
-    """Where the ascent starts: epsilons in proportion to the weights, at a fifth of the way to a margin of 0 to first order."""
-    direction = ledger.weights / ledger.weights.max()
+    """Where the ascent starts: epsilons in one direction (see `Size`), at a fifth of the way to a margin of 0 to first order."""
+    direction = ledger.objective.direction(slope.gradient)
     cost = float(slope.gradient @ direction)
     scale = WEAK_START * max(-slope.margin, 0.0) / cost if cost > 0.0 else 1.0
     return np.maximum(ledger.robust, np.minimum(scale * direction, 1.0))
@@ -90,7 +91,7 @@ def largest_at(ledger: Ledger, level: float, tolerance: float, start: Vector, ro
         if slope is None or not math.isfinite(slope.margin):
             break
         point = _point(ledger, wanted, slope, level)
-        if slope.margin <= level + tolerance and (best is None or point.size > weighted_size(ledger.weights, best)):
+        if slope.margin <= level + tolerance and (best is None or point.size > ledger.objective.value(best)):
             best = wanted
         is_off = held is not None and abs(held.miss) > OFF_LEVEL
         is_progress = held is None or is_off or point.worth > (1.0 + LITTLE_PROGRESS) * held.worth
@@ -102,26 +103,24 @@ def largest_at(ledger: Ledger, level: float, tolerance: float, start: Vector, ro
         if factor < SMALLEST_FACTOR or idle >= IDLE_ROUNDS:
             break
         wanted = _step(ledger, held, level, factor)
-    if held is not None and (
-        best is None or held.worth > (1.0 + LITTLE_PROGRESS) * weighted_size(ledger.weights, best)
-    ):
-        return ledger.saturated(held.epsilons * (held.worth / held.size)) if held.size > 0.0 else held.epsilons
+    if held is not None and (best is None or held.worth > (1.0 + LITTLE_PROGRESS) * ledger.objective.value(best)):
+        return ledger.saturated(held.aimed)
     return best
 
 
 def _point(ledger: Ledger, epsilons: Vector, slope: Slope, level: float) -> _Point:
-    size, spent = weighted_size(ledger.weights, epsilons), float(slope.gradient @ epsilons)
+    value, spent = ledger.objective.value, float(slope.gradient @ epsilons)
     miss = (slope.margin - level) / spent if spent > 0.0 else 0.0
-    return _Point(epsilons, slope, size, miss, size * (1.0 - (1.0 + BEND) * float(np.clip(miss, 0.0, 1.0))))
+    aimed = epsilons * max(0.0, 1.0 - (1.0 + BEND) * max(miss, 0.0))
+    return _Point(epsilons, slope, value(epsilons), miss, aimed, value(aimed))
 
 
 def _step(ledger: Ledger, held: _Point, level: float, factor: float) -> Vector:
     aimed = Slope(held.slope.margin - level, held.slope.gradient)
     largest = 1.0 if abs(held.miss) > OFF_LEVEL else factor
-    wanted = exponentiated_step(held.epsilons, ledger.weights, aimed, TRADE_OFF, largest)
-    gain = weighted_size(ledger.weights, wanted) - held.size
-    share = min(1.0, (LARGEST_GROWTH - 1.0) * held.size / gain) if gain > 0.0 and held.size > 0.0 else 1.0
-    return ledger.saturated(held.epsilons + share * (wanted - held.epsilons))
+    worth = ledger.objective.marginal(held.epsilons)
+    wanted = exponentiated_step(held.epsilons, worth, aimed, TRADE_OFF, largest)
+    return ledger.saturated(part_of_way(held.epsilons, wanted, worth, LARGEST_GROWTH - 1.0))
 
 
 def rise_by_bounds(ledger: Ledger, cutting: Vector, cuts: int) -> float:
@@ -138,7 +137,7 @@ def rise_by_bounds(ledger: Ledger, cutting: Vector, cuts: int) -> float:
         point = largest_at(ledger, -aim, aim, first_point(ledger, slope), ROUNDS_BY_BOUNDS)
     kind = StepKind.GROW
     for _ in range(cuts + 1):
-        if point is None or weighted_size(ledger.weights, point) <= ledger.size:
+        if point is None or ledger.objective.value(point) <= ledger.size:
             break
         if ledger.attempt(kind, point, Effort.BOUNDS) in (StepVerdict.ROBUST, None):
             break
@@ -175,7 +174,7 @@ def _ask_with_cuts(ledger: Ledger, point: Vector, cutting: Vector, cuts: int) ->
     verdict: StepVerdict | None = None
     kind, wanted = StepKind.GROW, point
     for _ in range(cuts + 1):
-        if weighted_size(ledger.weights, wanted) <= ledger.size:
+        if ledger.objective.value(wanted) <= ledger.size:
             return verdict
         found = ledger.try_attack(kind, wanted, is_quick=True)
         if found is StepVerdict.UNKNOWN:
@@ -190,5 +189,5 @@ def _ask_with_cuts(ledger: Ledger, point: Vector, cutting: Vector, cuts: int) ->
 def _shorter(ledger: Ledger, failing: Vector, cutting: Vector) -> Vector:
     """The cut, or halfway to the proved epsilons where the cut is not larger than they are."""
     cut = shrunk(failing, ledger.robust, cutting)
-    is_smaller = weighted_size(ledger.weights, cut) <= ledger.size
+    is_smaller = ledger.objective.value(cut) <= ledger.size
     return 0.5 * (failing + ledger.robust) if is_smaller else cut

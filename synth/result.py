@@ -6,6 +6,7 @@ from enum import Enum
 import numpy as np
 from jaxtyping import Float
 
+from synth.size import Size
 from synth.zones import Neighbourhood
 from verifier.verdict import Counterexample
 from verifier.verify import Outcome
@@ -136,8 +137,8 @@ class GrowResult:
         names: What each epsilon is for, such as "layer 3".
         outcome: The verifier's answer for exactly this neighbourhood.
         is_proved: Whether that answer is `Robust`.
-        weighted_size: sum_d w_d eps_d.
-        weights: w, float64 (layers,).
+        weighted_size: sum_d f_d(eps_d), with plain weights sum_d w_d eps_d.
+        objective: The size that was grown, and that upper bound and gap are about: its weights w and its kind.
         step: The step by which layers were enlarged.
         counts: What was asked, including earlier runs of a resumed trace.
         seconds: Time spent in this run.
@@ -158,7 +159,7 @@ class GrowResult:
     outcome: Outcome
     is_proved: bool
     weighted_size: float
-    weights: Vector
+    objective: Size
     step: float
     counts: QueryCounts
     seconds: float
@@ -176,6 +177,11 @@ class GrowResult:
     def queries(self) -> int:
         """Verifier queries spent, complete and incomplete."""
         return self.counts.verifier
+
+    @property
+    def weights(self) -> Vector:
+        """w, float64 (layers,)."""
+        return self.objective.weights
 
     @property
     def gap(self) -> float:

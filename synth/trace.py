@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from synth.cuts import Cut
 from synth.result import GrowStep, QueryCounts, StepVerdict
+from synth.size import Size, SizeKind
 from synth.zones import Zones
 from verifier.errors import InputError
 
@@ -39,6 +40,7 @@ class TraceKey:
         zones: SHA-256 of which entries share an epsilon.
         goals: What must hold, in words.
         weights: The layer weights.
+        size: The kind of size.
     """
 
     network: str
@@ -46,16 +48,18 @@ class TraceKey:
     zones: str
     goals: tuple[str, ...]
     weights: tuple[float, ...]
+    size: SizeKind = SizeKind.LINEAR
 
     @classmethod
-    def of(cls, network_sha256: str, zones: Zones, goals: Sequence[str], weights: Vector) -> "TraceKey":
+    def of(cls, network_sha256: str, zones: Zones, goals: Sequence[str], objective: Size) -> "TraceKey":
         """The key of a question about this network, image and object."""
         return cls(
             network_sha256,
             _hash(zones.image),
             _hash(np.stack([zones.rising, zones.falling])),
             tuple(goals),
-            tuple(float(weight) for weight in weights),
+            tuple(float(weight) for weight in objective.weights),
+            objective.kind,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,6 +70,7 @@ class TraceKey:
             "zones": self.zones,
             "goals": list(self.goals),
             "weights": list(self.weights),
+            "size": self.size.value,
         }
 
 
@@ -170,7 +175,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _check_header(path: Path, line: bytes, key: TraceKey) -> None:
-    header = _parsed(path, 1, line)
+    # Traces from before there were kinds of size are linear.
+    header = {"size": SizeKind.LINEAR.value, **_parsed(path, 1, line)}
     if header.get("format") != FORMAT:
         raise InputError(f"trace {path}: is no {FORMAT!r}; give another path")
     different = [name for name, value in key.to_dict().items() if header.get(name) != value]

@@ -2,8 +2,9 @@
 
 A counterexample with radii delta lies in every neighbourhood with eps >= delta, so robust epsilons stay below delta_d in some
 layer d with delta_d > 0 (below 0 none can stay). Closing "below" to eps_d <= delta_d keeps every robust vector, and the largest
-weighted size over what is left bounds the best size from above. It is attained at a corner whose coordinates are caps and
-radii, found here by branch and bound over which layer obeys which counterexample. No solver is trusted.
+size sum_d f_d(eps_d), each f_d nondecreasing, over what is left bounds the best size from above. It is attained at a corner
+whose coordinates are caps and radii, found here by branch and bound over which layer obeys which counterexample. No solver is
+trusted.
 """
 
 import heapq
@@ -13,8 +14,9 @@ from itertools import count
 import numpy as np
 from jaxtyping import Bool, Float
 
+from synth.size import Size
 from verifier.region import frozen
-from verifier.rounding import inner_product_error, up
+from verifier.rounding import up
 
 Vector = Float[np.ndarray, " layers"]
 
@@ -51,11 +53,11 @@ class UpperBound:
     number of branchings.
 
     Args:
-        weights: w >= 0 of the size sum_d w_d eps_d.
+        objective: The size, nondecreasing in every epsilon.
         caps: The largest epsilon of each layer.
     """
 
-    weights: Vector
+    objective: Size
     caps: Vector
     _heap: list[tuple[float, int, _Node]] = field(default_factory=list, init=False, repr=False)
     _radii: list[Vector] = field(default_factory=list, init=False, repr=False)
@@ -67,7 +69,7 @@ class UpperBound:
     @property
     def radii(self) -> Float[np.ndarray, "cuts layers"]:
         """What was added, rounded up."""
-        return np.array(self._radii).reshape(-1, len(self.weights))
+        return np.array(self._radii).reshape(-1, len(self.caps))
 
     def add(self, radii: Vector) -> None:
         """Uses a counterexample: its largest change per layer, each rounded to nearest once.
@@ -85,23 +87,23 @@ class UpperBound:
         for _ in range(branchings):
             if not self._heap:
                 # The clean image itself violates: not even epsilon 0 is robust.
-                return Corner(frozen(np.zeros(len(self.weights))), 0.0, is_attained=True)
+                return Corner(frozen(np.zeros(len(self.caps))), 0.0, is_attained=True)
             node = self._heap[0][2]
             broken = _broken(radii, node.upper)
             if not broken.any():
-                return Corner(node.upper, self._size(node.upper), is_attained=True)
+                return Corner(node.upper, self.objective.upper(node.upper), is_attained=True)
             heapq.heappop(self._heap)
             for child in self._children(node, radii[broken]):
                 self._push(child)
         if not self._heap:
-            return Corner(frozen(np.zeros(len(self.weights))), 0.0, is_attained=True)
+            return Corner(frozen(np.zeros(len(self.caps))), 0.0, is_attained=True)
         top = self._heap[0][2].upper
-        return Corner(top, self._size(top), is_attained=not _broken(radii, top).any())
+        return Corner(top, self.objective.upper(top), is_attained=not _broken(radii, top).any())
 
     def _children(self, node: _Node, broken: Float[np.ndarray, "cuts layers"]) -> list[_Node]:
         """The node's part of the set, split by the first layer that obeys one of the broken radii, cheapest layer first."""
         is_open = (broken > 0.0) & (broken > node.floor)
-        losses = np.where(is_open, self.weights * (node.upper - broken), np.inf)
+        losses = np.where(is_open, self.objective.loss(node.upper, broken), np.inf)
         chosen = int(np.argmax(losses.min(axis=1)))
         radii, children, floor = broken[chosen], [], node.floor
         for layer in np.argsort(losses[chosen], kind="stable")[: int(is_open[chosen].sum())]:
@@ -113,11 +115,7 @@ class UpperBound:
         return children
 
     def _push(self, node: _Node) -> None:
-        heapq.heappush(self._heap, (-self._size(node.upper), next(self._ticket), node))
-
-    def _size(self, epsilons: Vector) -> float:
-        size = np.atleast_1d(self.weights @ epsilons)
-        return float(up(size + inner_product_error(size, len(epsilons)))[0])
+        heapq.heappush(self._heap, (-self.objective.upper(node.upper), next(self._ticket), node))
 
 
 def _broken(radii: Float[np.ndarray, "cuts layers"], upper: Vector) -> Bool[np.ndarray, " cuts"]:

@@ -34,8 +34,3 @@ def layer_weights(given: Sequence[float] | None, layers: int) -> Vector:
     if not weights.any():
         raise InputError("weights: all are 0, wanted at least one positive weight; otherwise every size is 0")
     return weights
-
-
-def weighted_size(weights: Vector, epsilons: Vector) -> float:
-    """sum_d w_d eps_d, the size of a layered neighbourhood (Mour 2023)."""
-    return float(weights @ epsilons)

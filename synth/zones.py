@@ -170,6 +170,12 @@ class Zones:
         return (self._count(self.rising) + self._count(also_falling)).astype(np.float64)
 
     @property
+    def shares(self) -> Vector:
+        """The share of the image's entries in each zone; an entry in two, for growing and for falling, counts half in each."""
+        rising, falling = (np.where(other == FIXED, 1.0, 0.5) for other in (self.falling, self.rising))
+        return self.total(rising, falling) / self.image.size
+
+    @property
     def reach(self) -> Vector:
         """Per zone, the epsilon from which on its entries are unrestricted."""
         return self.largest(VALID_UPPER - self.image, self.image - VALID_LOWER)

@@ -29,11 +29,12 @@ from synth.goals import labels_survive
 from synth.grow import GrowOptions
 from synth.influence import limits_of
 from synth.result import GrowResult, GrowStep
+from synth.size import SizeKind
 from synth.zones import Sides, Zones
 from verifier.property import Property
 
-AREA = "area"
-"""The weights by which an epsilon counts with the share of the image's entries that it is for."""
+AREA, VOLUME = "area", "volume"
+"""An epsilon counts with the share of the image's entries that it is for: itself, or its logarithm (`synth.size`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class GrowWords:
         objects: The perturbed objects (see `questions.object_pixels`), each with its own layers.
         k: How many labels count as assigned.
         cut: The cutting weights.
-        weights: Comma-separated numbers, "area", or None for 1 / (1 + d).
+        weights: Comma-separated numbers, "area", "volume", or None for 1 / (1 + d).
         trace: Where to keep the steps.
         fixed: Pixels that may not change, written like an object, such as the target's own; None for none.
         bands: Layers that share an epsilon, such as "0,1,2-4,5-"; None for one a layer.
@@ -65,6 +66,11 @@ class GrowWords:
     sides: SidesName = SidesName.BOTH
     step: float = 1.0 / 255.0
     corners: int = 1000
+
+    @property
+    def size_kind(self) -> SizeKind:
+        """How an epsilon counts."""
+        return SizeKind.VOLUME if self.weights == VOLUME else SizeKind.LINEAR
 
     @property
     def claim(self) -> str:
@@ -154,9 +160,15 @@ def grow_question(subject: Subject, words: GrowWords) -> GrowQuestion:
     zones = Zones.of_objects(image, objects, keep=fixed, bands=bands, sides=Sides(words.sides.value))
     weights = parse_weights(words.weights)
     if words.weights == AREA:
-        weights = tuple(float(share) for share in zones.sizes / image.size)
+        weights = tuple(float(share) for share in zones.shares)
     with as_usage():
-        options = GrowOptions(cut=CutRule(words.cut.value), weights=weights, step=words.step, corners=words.corners)
+        options = GrowOptions(
+            cut=CutRule(words.cut.value),
+            weights=weights,
+            size=words.size_kind,
+            step=words.step,
+            corners=words.corners,
+        )
     return GrowQuestion(zones, goals, options)
 
 
@@ -166,14 +178,14 @@ def parse_weights(text: str | None) -> tuple[float, ...] | None:
     Raises:
         UsageError: Some part is no finite number >= 0.
     """
-    if text is None or text == AREA:
+    if text is None or text in (AREA, VOLUME):
         return None
     try:
         weights = tuple(float(part) for part in text.split(","))
     except ValueError:
         weights = (math.nan,)
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
-        raise UsageError(f"--weights: got {text!r}, wanted numbers >= 0 with commas between them, or {AREA}")
+        raise UsageError(f"--weights: got {text!r}, wanted numbers >= 0 with commas between them, {AREA} or {VOLUME}")
     return weights
 
 
@@ -250,7 +262,7 @@ def heatmap_text(subject: Subject, words: GrowWords, result: GrowResult) -> Heat
     return HeatmapText(
         heading=f"{subject.short_network_name}: {words.claim} ({proof})",
         image=f"{subject.image_name}: top {words.k} = {_labels_text(subject.scores, words.k)}, changed object outlined",
-        heat=f"epsilon by pixel: weighted size {result.weighted_size:.4f}",
+        heat=f"epsilon by pixel: {result.objective.kind.title} {result.weighted_size:.4f}",
         outside="" if outside is None else f"just outside: top {words.k} = {_labels_text(outside.scores, words.k)}",
     )
 
@@ -289,7 +301,7 @@ def print_result(subject: Subject, words: GrowWords, result: GrowResult, files: 
 def size_rows(result: GrowResult) -> list[Row]:
     """The size, the proved upper bound of any robust neighbourhood's, and the gap between them."""
     return [
-        ("weighted size", f"{result.weighted_size:.6g}"),
+        (result.objective.kind.title, f"{result.weighted_size:.6g}"),
         ("upper bound", f"{result.upper_bound:.6g}, from {len(result.cuts)} counterexamples"),
         ("gap", f"{result.gap:.1%}" + ("" if result.gap_stop is None else f": {result.gap_stop.value}")),
     ]

@@ -27,6 +27,7 @@ from aureole.options import RunOptions
 from aureole.questions import object_pixels
 from synth.influence import Failure, Influence, InfluenceMap
 from synth.matching import match_labels
+from synth.size import SizeKind
 from verifier.errors import InputError
 from verifier.evaluation import evaluate
 
@@ -156,7 +157,8 @@ def write_influence(pairs: Sequence[Pair], records: Sequence[dict[str, Any]], wo
     draw_influence(
         influence,
         picture,
-        f"{subject.short_network_name}, {subject.short_image_name}: how far one object may change before another's label is lost",
+        f"{subject.short_network_name}, {subject.short_image_name}: how far one object may change before another's label is lost"
+        + (f"\nsizes: {words.size_kind.title}" if words.size_kind is not SizeKind.LINEAR else ""),
     )
     content = {
         "schema": INFLUENCE_SCHEMA,
@@ -164,6 +166,7 @@ def write_influence(pairs: Sequence[Pair], records: Sequence[dict[str, Any]], wo
         "image": image_object(subject.image_name, subject.scores, words.k),
         "k": words.k,
         "objects": list(words.objects),
+        "size_kind": words.size_kind.value,
         **influence_object(influence, files, picture),
     }
     write_file(picture.with_suffix(".json"), to_text(content).encode())

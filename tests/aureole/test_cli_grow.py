@@ -48,6 +48,7 @@ def test_evidence_bound_and_gap(aureole, check_report, halves, image):
             ("--object", "0,5,6,6", "--fixed", "0,3,6,5", "--bands", "0,1-", "--weights", "area"),
             ["object 1 layer 0", "object 2 layer 0"],
         ),
+        (("--bands", "0,1-", "--weights", "volume"), ["layer 0", "layers 1-"]),
     ],
 )
 def test_zones_are_grown_and_read_back(aureole, check_report, halves, image, words, names):
@@ -75,10 +76,28 @@ def test_a_set_of_targets(aureole, check_report, halves, image):
         (("--bands", "0,2-"), "bands"),
         (("--step", "0"), "step"),
         (("--target", "1"), "each once"),
-        (("--weights", "volume"), "--weights"),
+        (("--weights", "volumes"), "--weights"),
     ],
 )
 def test_words_out_of_range_are_usage_errors(aureole, halves, image, words, message):
     ended = aureole("grow", halves, image, *GROW, *words)
     assert ended.code == ExitCode.USAGE
     assert message in ended.err
+
+
+def test_growing_by_volume_reports_the_mean_logarithm_of_steps(aureole, check_report, halves, image, tmp_path):
+    words = ("--weights", "volume", "--corners", "3", "--trace", tmp_path / "trace.jsonl")
+    report = printed(aureole("grow", halves, image, *GROW, *words), check_report)
+    assert report["is_proved"]
+    assert report["size_kind"] == "volume"
+    # Layer 0 is the left half, three columns of six; the other layers are a column each.
+    assert report["weights"] == pytest.approx([1 / 2, 1 / 6, 1 / 6, 1 / 6])
+    steps = 1.0 + 255.0 * np.array(report["neighbourhood"]["epsilons"])
+    size = np.dot(report["weights"], np.log(steps)) / np.log(256.0)
+    assert report["weighted_size"] == pytest.approx(size)
+    assert size <= report["upper_bound"] <= 1.0 + 1e-9
+    other = aureole("grow", halves, image, *GROW, "--weights", "area", "--trace", tmp_path / "trace.jsonl")
+    assert other.code == ExitCode.DATA
+    assert "its size differ" in other.err
+    shown = aureole("grow", halves, image, *GROW[:-1], "--weights", "volume", "--bands", "0-", "--corners", "0")
+    assert "volume in logarithms" in shown.out

@@ -15,15 +15,17 @@ from synth.gap import narrow
 from synth.grow import GrowOptions, grow_with, start
 from synth.ledger import Ledger, Limits
 from synth.result import GapStop, StopReason
+from synth.size import Size
 from synth.weights import default_weights
 from verifier.deadline import Deadline
 
 STEP = 1.0 / 64.0
 
 
-def ledger_for(oracle, weights=None):
-    weights = default_weights(oracle.layers) if weights is None else weights
-    return Ledger(oracle, weights, Limits(Deadline(), 5000, 5.0), lambda step: None)
+def ledger_for(oracle, objective=None):
+    return Ledger(
+        oracle, objective or Size(default_weights(oracle.layers)), Limits(Deadline(), 5000, 5.0), lambda step: None
+    )
 
 
 def best_linear(oracle, weights):
@@ -48,13 +50,13 @@ def test_the_upper_bound_is_never_below_the_best_robust_size(costs, room, corner
     start(ledger, None)
     gap = narrow(ledger, STEP, 3, corners)
     result = summarise(ledger, strip(oracle.layers), Ending(StopReason.NO_EXPANSION, gap), STEP)
-    best = best_linear(oracle, ledger.weights)
+    best = best_linear(oracle, ledger.objective.weights)
     assert result.weighted_size <= best + 1e-9
     assert result.upper_bound >= best - 1e-9
     bounds = [point.upper_bound for point in result.gap_history]
     assert bounds == sorted(bounds, reverse=True)
     if gap.stop is GapStop.CLOSED:
-        assert result.upper_bound <= result.weighted_size + STEP * ledger.weights.sum() + 1e-9
+        assert result.upper_bound <= result.weighted_size + STEP * ledger.objective.weights.sum() + 1e-9
 
 
 @given(
@@ -75,11 +77,13 @@ def test_enough_corners_find_the_best_of_any_downward_closed_set(corners):
     assert gap.stop is GapStop.CLOSED
     below = [sorted({1.0, *(max(0.0, row[d] / 8.0 - 1e-9) for row in corners)}) for d in range(layers)]
     best = max(
-        float(ledger.weights @ np.array(epsilons)) for epsilons in product(*below) if not oracle.hit(np.array(epsilons))
+        float(ledger.objective.weights @ np.array(epsilons))
+        for epsilons in product(*below)
+        if not oracle.hit(np.array(epsilons))
     )
     assert not oracle.hit(ledger.robust)
     assert ledger.size <= best + 1e-9 <= gap.bound.corner().size + 1e-6
-    assert best - ledger.size <= STEP * ledger.weights.sum() + 1e-6
+    assert best - ledger.size <= STEP * ledger.objective.weights.sum() + 1e-6
 
 
 def test_the_whole_loop_closes_the_gap_on_few_layers():
@@ -89,8 +93,8 @@ def test_the_whole_loop_closes_the_gap_on_few_layers():
     result = summarise(ledger, strip(2), ending, STEP)
     assert result.gap_stop is GapStop.CLOSED
     assert result.is_maximal
-    assert result.weighted_size <= best_linear(oracle, ledger.weights) <= result.upper_bound
-    assert result.gap <= STEP * ledger.weights.sum() / result.upper_bound + 1e-9
+    assert result.weighted_size <= best_linear(oracle, ledger.objective.weights) <= result.upper_bound
+    assert result.gap <= STEP * ledger.objective.weights.sum() / result.upper_bound + 1e-9
 
 
 @given(corner=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6), share=st.floats(0.01, 1.0))
@@ -99,7 +103,7 @@ def test_a_water_level_has_the_size_asked_and_loses_alike(corner, share):
     corner = np.array(corner)
     weights = default_weights(len(corner))
     size = share * float(weights @ corner)
-    level = water_level(corner, weights, size)
+    level = water_level(corner, Size(weights), size)
     assert (level <= corner + 1e-12).all()
     assert float(weights @ level) == pytest.approx(size, abs=1e-9)
     losses = weights * (corner - level)
@@ -108,12 +112,11 @@ def test_a_water_level_has_the_size_asked_and_loses_alike(corner, share):
 
 def test_shrinking_gives_a_counterexample_with_smaller_radii():
     oracle = LinearOracle(4, costs=np.array([8.0, 1.0, 0.5, 0.0]), room=1.0)
-    weights = default_weights(4)
     found = shrink(
         oracle,
         violation(np.ones(4)),
         np.ones(4),
-        weights,
+        Size(default_weights(4)),
         lambda inside, starts: oracle.falsify(inside, None),
         Deadline(),
     )

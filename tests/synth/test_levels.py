@@ -1,5 +1,7 @@
 """Levels of the bound, on oracles whose best neighbourhoods are known."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,8 @@ from synth.grow import start
 from synth.ledger import Ledger, Limits
 from synth.levels import first_point, largest_at, press, rise_by_bounds
 from synth.oracle import Effort
-from synth.weights import default_weights, weighted_size
+from synth.size import Size
+from synth.weights import default_weights
 from verifier.deadline import Deadline
 
 linear = st.builds(
@@ -22,7 +25,7 @@ linear = st.builds(
 
 
 def started(oracle):
-    ledger = Ledger(oracle, default_weights(oracle.layers), Limits(Deadline(), 2000, 5.0), lambda step: None)
+    ledger = Ledger(oracle, Size(default_weights(oracle.layers)), Limits(Deadline(), 2000, 5.0), lambda step: None)
     start(ledger, None)
     oracle.asked.clear()
     return ledger
@@ -48,8 +51,8 @@ def test_the_largest_of_a_linear_bound_at_a_level_is_nearly_found(oracle, level)
     assert found is not None
     assert ((found >= 0.0) & (found <= 1.0)).all()
     assert oracle.costs @ found - room <= (level + 1e-3) * room + 1e-9
-    best = knapsack(oracle, ledger.weights, (1.0 + level) * room)
-    assert weighted_size(ledger.weights, found) >= 0.85 * best
+    best = knapsack(oracle, ledger.objective.weights, (1.0 + level) * room)
+    assert ledger.objective.value(found) >= 0.85 * best
     assert not oracle.asked, "a level is found by gradients alone"
 
 
@@ -60,7 +63,7 @@ def test_bounds_then_complete_queries_reach_what_each_can_prove(oracle):
     room = rise_by_bounds(ledger, np.zeros(oracle.layers), cuts=4)
     assert room == pytest.approx(oracle.bounds_share * oracle.room)
     assert oracle.costs @ ledger.robust < room
-    assert ledger.size >= 0.8 * knapsack(oracle, ledger.weights, room)
+    assert ledger.size >= 0.8 * knapsack(oracle, ledger.objective.weights, room)
     assert {effort for _, effort in oracle.asked} <= {Effort.BOUNDS}
     before = ledger.size
     assert not press(ledger, room, np.zeros(oracle.layers), patience=3, cuts=4)
@@ -95,6 +98,22 @@ def test_a_bound_that_says_nothing_leads_nowhere_wrong(corners, gradient):
     room = rise_by_bounds(ledger, np.full(3, 0.5), cuts=4)
     press(ledger, room, np.full(3, 0.5), patience=3, cuts=4)
     assert not oracle.violates(ledger.robust)
+
+
+def test_what_is_found_is_asked_about_when_gradients_take_all_their_time():
+    """The ascent ends at its share of the time, with enough left for the question."""
+
+    class Slow(LinearOracle):
+        def slope(self, epsilons, effort, deadline):
+            time.sleep(0.01)
+            return super().slope(epsilons, effort, deadline)
+
+    oracle = Slow(9, costs=np.geomspace(0.1, 8.0, 9), room=0.5)
+    ledger = Ledger(oracle, Size(default_weights(9)), Limits(Deadline.after(0.1), 2000, 5.0), lambda step: None)
+    start(ledger, None)
+    rise_by_bounds(ledger, np.zeros(9), cuts=0)
+    assert [effort for _, effort in oracle.asked] == [Effort.BOUNDS, Effort.BOUNDS]
+    assert ledger.size > 0.0
 
 
 def test_nothing_is_asked_where_the_image_itself_has_no_room():

@@ -13,6 +13,7 @@ from synth.ledger import Ledger, Limits
 from synth.oracle import Effort
 from synth.published import PublishedOptions, optimise, published
 from synth.result import StepKind, StepVerdict, StopReason
+from synth.size import Size
 from synth.weights import default_weights
 from verifier.deadline import Deadline
 from verifier.errors import InputError
@@ -22,7 +23,11 @@ from verifier.property import stays_in_top_k
 
 def run(oracle, method, cutting=None, max_queries=3000):
     ledger = Ledger(
-        oracle, default_weights(oracle.layers), Limits(Deadline(), max_queries, 5.0), lambda step: None, prunes=False
+        oracle,
+        Size(default_weights(oracle.layers)),
+        Limits(Deadline(), max_queries, 5.0),
+        lambda step: None,
+        prunes=False,
     )
     ledger.attempt(StepKind.START, np.zeros(oracle.layers), Effort.COMPLETE)
     stop = optimise(ledger, fixed_cutting_weights(oracle.layers) if cutting is None else cutting, method)

@@ -15,7 +15,8 @@ from synth.ledger import Ledger, Limits
 from synth.oracle import Effort
 from synth.proposal import ProposalRule
 from synth.result import StepVerdict, StopReason
-from synth.weights import default_weights, weighted_size
+from synth.size import Size
+from synth.weights import default_weights
 from verifier.deadline import Deadline
 from verifier.errors import ContradictionError, InputError
 from verifier.verdict import Unknown
@@ -23,10 +24,10 @@ from verifier.verdict import Unknown
 STEP = 1.0 / 64.0
 
 
-def ledger_for(oracle, *, weights=None, max_queries=2000, deadline=None, on_step=None):
-    weights = default_weights(oracle.layers) if weights is None else weights
+def ledger_for(oracle, *, objective=None, max_queries=2000, deadline=None, on_step=None):
+    objective = objective or Size(default_weights(oracle.layers))
     limits = Limits(deadline or Deadline(), max_queries, 5.0)
-    return Ledger(oracle, weights, limits, on_step or (lambda step: None))
+    return Ledger(oracle, objective, limits, on_step or (lambda step: None))
 
 
 def run(oracle, *, cutting=None, resumed=None, climb=None, bounds_only=False, patience=3, corners=0, **books):
@@ -43,7 +44,7 @@ def check_books(ledger, result):
     """What holds of every run, whatever the oracle."""
     sizes = [step.best_size for step in result.steps]
     assert sizes == sorted(sizes)
-    assert result.weighted_size == pytest.approx(weighted_size(result.weights, result.neighbourhood.epsilons))
+    assert result.weighted_size == pytest.approx(result.objective.value(result.neighbourhood.epsilons))
     assert [step.index for step in result.steps] == list(range(len(result.steps)))
     proved = [step for step in result.steps if step.verdict is StepVerdict.ROBUST]
     if result.is_proved:
@@ -192,7 +193,7 @@ def test_resuming_starts_from_the_epsilons_given_after_proving_them_again():
     first = np.array([0.2, 0.1, 0.05, 0.0])
     ledger, result = run(oracle, resumed=first)
     assert np.array_equal(oracle.asked[0][0], first)
-    assert result.weighted_size >= weighted_size(result.weights, first)
+    assert result.weighted_size >= result.objective.value(first)
     check_books(ledger, result)
 
 

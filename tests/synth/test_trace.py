@@ -7,6 +7,7 @@ import pytest
 
 from synth.cuts import Cut
 from synth.result import GrowStep, QueryCounts, StepKind, StepVerdict
+from synth.size import Size, SizeKind
 from synth.trace import TraceKey, append, cut_record, open_trace, step_record
 from synth.zones import Zones
 from verifier.errors import InputError
@@ -20,8 +21,8 @@ def zones(image=None, first=0):
 
 
 def key(**changes):
-    parts = {"sha": "ab", "zones": zones(), "goals": ["label 1 stays in"], "weights": np.ones(3)} | changes
-    return TraceKey.of(parts["sha"], parts["zones"], parts["goals"], parts["weights"])
+    parts = {"sha": "ab", "zones": zones(), "goals": ["label 1 stays in"], "objective": Size(np.ones(3))} | changes
+    return TraceKey.of(parts["sha"], parts["zones"], parts["goals"], parts["objective"])
 
 
 def step(index, epsilons, verdict=StepVerdict.ROBUST, bound=-0.5):
@@ -86,7 +87,8 @@ def test_a_line_cut_off_is_dropped(tmp_path):
     [
         ({"sha": "cd"}, "network"),
         ({"goals": ["label 2 stays in"]}, "goals"),
-        ({"weights": np.array([1.0, 1.0, 2.0])}, "weights"),
+        ({"objective": Size(np.array([1.0, 1.0, 2.0]))}, "weights"),
+        ({"objective": Size(np.ones(3), SizeKind.VOLUME)}, "size"),
         ({"zones": zones(np.ones((1, 1, 3)))}, "image"),
         ({"zones": zones(first=2)}, "zones"),
     ],

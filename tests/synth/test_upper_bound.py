@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synth.size import Size
 from synth.upper_bound import UpperBound
 
 GRID = 8
@@ -29,7 +30,7 @@ def best_on_grid(radii, weights):
 
 
 def bound_of(radii, weights):
-    bound = UpperBound(np.array(weights, dtype=np.float64), np.ones(len(weights)))
+    bound = UpperBound(Size(np.array(weights, dtype=np.float64)), np.ones(len(weights)))
     for row in radii:
         bound.add(np.array(row) / GRID)
     return bound
@@ -49,7 +50,7 @@ def test_the_bound_is_the_largest_size_that_obeys_every_counterexample(case):
 @settings(max_examples=40)
 def test_a_bound_cut_short_is_still_a_bound_and_later_counterexamples_only_lower_it(case, branchings):
     radii, weights = case
-    bound = UpperBound(np.array(weights, dtype=np.float64), np.ones(len(weights)))
+    bound = UpperBound(Size(np.array(weights, dtype=np.float64)), np.ones(len(weights)))
     sizes = []
     for done, row in enumerate(radii, 1):
         bound.add(np.array(row) / GRID)
@@ -78,13 +79,13 @@ def test_a_radius_of_zero_offers_no_way_out():
 
 
 def test_a_violation_at_the_image_itself_leaves_nothing():
-    bound = UpperBound(np.ones(2), np.ones(2))
+    bound = UpperBound(Size(np.ones(2)), np.ones(2))
     bound.add(np.zeros(2))
     assert bound.corner().size == 0.0
 
 
 def test_radii_are_rounded_outward():
     """0.1 + 0.2 > 0.3: the true radius may be the next double, and a vector just below that is not forbidden."""
-    bound = UpperBound(np.ones(1), np.ones(1))
+    bound = UpperBound(Size(np.ones(1)), np.ones(1))
     bound.add(np.array([0.3]))
     assert bound.corner().epsilons[0] == np.nextafter(0.3, 1.0)

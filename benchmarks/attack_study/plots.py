@@ -48,7 +48,7 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
     """Writes every picture that the records allow, as PNG; returns the files."""
     drawings: dict[str, tuple[bool, tuple[float, float], Callable[[Any, Sequence[Record]], None]]] = {
         "attacks-showing-many": (bool(measured(records, "showing-many")), (9.0, 6.4), _draw_showing_many),
-        "attacks-mla-lp": (bool(measured(records, "mla-lp")), (6.4, 4.0), _draw_programmes),
+        "attacks-mla-lp": (bool(measured(records, "mla-lp")), (8.4, 4.0), _draw_programmes),
         "attacks-top-k": (bool(measured(records, "top-k")), (9.0, 8.0), _draw_top_k),
         "attacks-universal": (bool(measured(records, "universal")), (6.4, 4.0), _draw_universal),
     }
@@ -116,13 +116,16 @@ def _draw_programmes(figure: Any, records: Sequence[Record]) -> None:
         own = threshold.of(released, variant=parts)
         shares = [_share(threshold.met_marks(own, n)) for n in NS]
         axes.plot(NS, shares, style, color=colour, label=_PARTS[parts])
+    whole = threshold.of(fixed, n=NS[-1])
+    if whole:
+        shares = [_share(threshold.met_marks(whole, n)) for n in NS]
+        axes.plot(NS, shares, "d--", color=_RED, label="fixed, all labels asked for")
     shown = [n for n in NS if threshold.of(fixed, n=n)]
-    axes.plot(
-        shown, [_share(threshold.marks(threshold.of(fixed, n=n))) for n in shown], "o-", color=_RED, label="fixed"
-    )
+    shares = [_share(threshold.marks(threshold.of(fixed, n=n))) for n in shown]
+    axes.plot(shown, shares, "o-", color=_RED, label="fixed, as many as n needs")
     axes.set(xlabel="n", ylabel="success", xticks=NS, ylim=(-0.03, 1.03))
     axes.set_title("MLA-LP, showing many: as released, with parts put right, fixed", fontsize=11)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside right center")
 
 
 def _share(marks: dict[int, str]) -> float:

@@ -260,7 +260,10 @@ def attack(
     net: Annotated[str | None, typer.Argument(metavar="NET", help="ONNX file, or a shipped network.")] = None,
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES...", help="PNG or NPY files, folders of them, shipped:N or shipped:A-B."),
+        typer.Argument(
+            metavar="IMAGES...",
+            help="PNG or NPY files, folders of them, shipped:N, shipped:A-B, voc:, coco: or nus-wide:SPLIT:FOLDER.",
+        ),
     ] = None,
     method: Annotated[str, typer.Option("--method", metavar="NAME", help="The attack (see --list).")] = DEFAULT_METHOD,
     variant: Annotated[

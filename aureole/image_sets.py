@@ -14,6 +14,8 @@ from verifier.errors import InputError
 from verifier.region import check_image
 
 _SUFFIXES = (".png", ".npy")
+_SPLITS = {"voc": "test", "coco": "val2017", "nus-wide": "test"}
+_SETS = tuple(f"{kind}:" for kind in _SPLITS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,18 +26,23 @@ class NamedImage:
         name: As on the command line; within a stack with its number in brackets.
         pixels: float32 of the network's input shape.
         shipped: Its number among the shipped images, or None.
+        labels: Its true labels if it is from an annotated set, or None.
+        classes: How many classes that set has.
     """
 
     name: str
     pixels: Float32[np.ndarray, "..."]
     shipped: int | None = None
+    labels: tuple[int, ...] | None = None
+    classes: int = 0
 
 
 def read_images(references: Sequence[str], shape: tuple[int, ...]) -> list[NamedImage]:
     """The images that references name, each once.
 
-    A reference is `shipped:N` or `shipped:A-B`, a PNG or NPY file, an NPY file of several images (one more axis in front), or a
-    folder of such files.
+    A reference is `shipped:N` or `shipped:A-B`, a PNG or NPY file, an NPY file of several images (one more axis in front), a
+    folder of such files, or a split of an annotated set in its official layout, `voc:SPLIT:FOLDER`, `coco:SPLIT:FOLDER` or
+    `nus-wide:SPLIT:FOLDER`; pictures of a set are resized to the network's input.
 
     Raises:
         MissingFileError, UsageError, InputError: A reference names nothing, or an image cannot be used.
@@ -55,6 +62,8 @@ def _named(reference: str, shape: tuple[int, ...]) -> list[NamedImage]:
             NamedImage(f"{SHIPPED_PREFIX}{place}", read_image(f"{SHIPPED_PREFIX}{place}", shape), place)
             for place in _shipped_places(reference)
         ]
+    if reference.startswith(_SETS):
+        return _of_set(reference, shape)
     path = Path(reference)
     if not path.exists():
         raise MissingFileError(f"images {reference}: no such file or folder")
@@ -66,6 +75,35 @@ def _named(reference: str, shape: tuple[int, ...]) -> list[NamedImage]:
         if stack is not None:
             return [NamedImage(f"{reference}[{place}]", pixels) for place, pixels in enumerate(stack)]
     return [NamedImage(reference, read_image(reference, shape))]
+
+
+def _of_set(reference: str, shape: tuple[int, ...]) -> list[NamedImage]:
+    """The images of one split of an annotated set, with their labels."""
+    from nets import readers
+
+    kind, _, rest = reference.partition(":")
+    split, colon, folder = rest.partition(":")
+    if not (split and colon and folder):
+        raise UsageError(
+            f"images {reference}: wanted {kind}:SPLIT:FOLDER, such as {kind}:{_SPLITS[kind]}:path/to/folder"
+        )
+    if not Path(folder).is_dir():
+        raise MissingFileError(f"images {reference}: no folder {folder}")
+    if len(shape) != 3:
+        raise InputError(
+            f"images {reference}: the network takes images of shape {shape}, wanted channels, height, width"
+        )
+    read = {"voc": readers.read_voc, "coco": readers.read_coco, "nus-wide": readers.read_nus_wide}[kind]
+    found = read(Path(folder), split)
+    return [
+        NamedImage(
+            f"{reference}/{image.path.name}",
+            readers.read_pixels(image.path, *shape),
+            labels=image.labels,
+            classes=len(found.names),
+        )
+        for image in found.images
+    ]
 
 
 def _shipped_places(reference: str) -> range:
@@ -93,8 +131,28 @@ def _stack(path: Path, shape: tuple[int, ...]) -> Float32[np.ndarray, "..."] | N
     return np.stack([check_image(pixels, shape).astype(np.float32) for pixels in array])
 
 
-def shipped_labels(images: Sequence[NamedImage], labels: int) -> Bool[np.ndarray, "rows labels"] | None:
-    """The true labels of shipped images; None unless all are shipped and the network has a label for each digit."""
+def known_labels(images: Sequence[NamedImage], labels: int) -> Bool[np.ndarray, "rows labels"] | None:
+    """The true labels of images that bring them: all from annotated sets, or all shipped; else None.
+
+    None, too, where the network has no label for a shipped digit.
+
+    Raises:
+        InputError: A set has another number of classes than the network has labels.
+    """
+    if not all(image.labels is not None for image in images):
+        return _shipped_labels(images, labels)
+    marks = np.zeros((len(images), labels), dtype=np.bool_)
+    for row, image in zip(marks, images, strict=True):
+        if image.classes != labels:
+            raise InputError(
+                f"images {image.name}: the set has {image.classes} classes, the network {labels} labels; wanted as many,"
+                " or --labels"
+            )
+        row[list(image.labels or ())] = True
+    return marks
+
+
+def _shipped_labels(images: Sequence[NamedImage], labels: int) -> Bool[np.ndarray, "rows labels"] | None:
     from nets import shipped
 
     places = [image.shipped for image in images if image.shipped is not None]

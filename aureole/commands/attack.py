@@ -16,7 +16,7 @@ from aureole.attack_pictures import Pair, draw_grid
 from aureole.attack_report import attack_code, attack_object, attack_text, listing, listing_object
 from aureole.attack_rows import attack_all, attacked_rows, result_rows
 from aureole.exits import UsageError
-from aureole.image_sets import read_images, read_labels, shipped_labels
+from aureole.image_sets import known_labels, read_images, read_labels
 from aureole.images import write_file
 from aureole.json_parts import to_text
 from aureole.questions import top_labels
@@ -70,9 +70,10 @@ def _job(network_name: str, references: Sequence[str], goal: GoalWords, method: 
     network = api.load_network(network_name)
     api.checked_device(options.device)
     images = read_images(references, network.input_shape)
-    labels = shipped_labels(images, network.labels)
     if options.labels is not None:
         labels = read_labels(options.labels, images, network.labels)
+    else:
+        labels = known_labels(images, network.labels)
     return make_job(network, images, labels, goal, method, options)
 
 

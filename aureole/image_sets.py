@@ -1,7 +1,7 @@
 """Many images from the command line, with their true labels."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +93,12 @@ def _of_set(reference: str, shape: tuple[int, ...]) -> list[NamedImage]:
         raise InputError(
             f"images {reference}: the network takes images of shape {shape}, wanted channels, height, width"
         )
-    read = {"voc": readers.read_voc, "coco": readers.read_coco, "nus-wide": readers.read_nus_wide}[kind]
-    found = read(Path(folder), split)
+    reading: dict[str, Callable[[Path, str], readers.LabelledImages]] = {
+        "voc": readers.read_voc,
+        "coco": readers.read_coco,
+        "nus-wide": readers.read_nus_wide,
+    }
+    found = reading[kind](Path(folder), split)
     return [
         NamedImage(
             f"{reference}/{image.path.name}",

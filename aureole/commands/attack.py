@@ -70,10 +70,8 @@ def _job(network_name: str, references: Sequence[str], goal: GoalWords, method: 
     network = api.load_network(network_name)
     api.checked_device(options.device)
     images = read_images(references, network.input_shape)
-    if options.labels is not None:
-        labels = read_labels(options.labels, images, network.labels)
-    else:
-        labels = known_labels(images, network.labels)
+    count, given = network.labels, options.labels
+    labels = known_labels(images, count) if given is None else read_labels(given, images, count)
     return make_job(network, images, labels, goal, method, options)
 
 

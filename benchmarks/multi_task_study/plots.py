@@ -51,7 +51,8 @@ def _draw_gains(axes: Any, records: Sequence[Record]) -> None:
                     places = [len(names) + shift + 0.06 * (seed - 1) for seed in range(len(points))]
                     axes.plot(places, points, marker, color=colour, markersize=5, linestyle="none")
                 trained = "targeted" if is_targeted else "untargeted"
-                names.append(f"+{len(auxiliaries)} task{'s' * (len(auxiliaries) > 1)}\n{trained}\nby {measure[4:]}")
+                plural = "s" * (len(auxiliaries) > 1)
+                names.append(f"+{len(auxiliaries)} task{plural}\ntrained {trained}\nattacked {measure[4:]}")
     axes.axhline(0, color="0.4", linewidth=0.8)
     axes.set_xticks(range(len(names)), names, fontsize=7)
     axes.set_ylabel("percentage points over STA")

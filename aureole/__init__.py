@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from synth.grow import GrowOptions
     from synth.influence import Influence, InfluenceMap
     from synth.result import GrowResult, GrowStep
+    from synth.size import Size, SizeKind
     from synth.zones import Sides, Zones
     from verifier.certificate import Certificate, TrustedClaim
     from verifier.check.certificates import CheckReport, check_certificate
@@ -49,6 +50,7 @@ _HOMES = {
     "synth.grow": ("GrowOptions",),
     "synth.influence": ("Influence", "InfluenceMap"),
     "synth.result": ("GrowResult", "GrowStep"),
+    "synth.size": ("Size", "SizeKind"),
     "synth.zones": ("Sides", "Zones"),
     "verifier.certificate": ("Certificate", "TrustedClaim"),
     "verifier.check.certificates": ("CheckReport", "check_certificate"),
@@ -101,6 +103,8 @@ __all__ = [
     "Robust",
     "SavedCertificate",
     "Sides",
+    "Size",
+    "SizeKind",
     "SolverUnavailableError",
     "Statistics",
     "TrustedClaim",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from synth_fakes import LinearOracle, StaircaseOracle, strip, violation
 
+from synth.baselines import bisect_uniform
 from synth.conclude import Ending, summarise
 from synth.cuts import water_level
 from synth.cutting import fixed_cutting_weights
@@ -221,6 +222,16 @@ def test_growing_by_volume_comes_near_the_best(case):
     assert oracle.margin(ledger.robust) < 0.0
     assert 0.95 * best <= result.weighted_size <= best + 1e-9 <= result.upper_bound + 2e-9
     assert result.objective.kind is SizeKind.VOLUME
+
+
+def test_the_uniform_baseline_is_measured_by_volume():
+    oracle = LinearOracle(4, costs=np.ones(4), room=1.0)
+    ledger = ledger_for(oracle, np.full(4, 0.25))
+    start(ledger, None)
+    assert bisect_uniform(ledger, STEP) is StopReason.BISECTED
+    epsilon = ledger.robust[0]
+    assert 0.25 - STEP <= epsilon < 0.25
+    assert ledger.size == pytest.approx(math.log(1.0 + 255.0 * epsilon) / math.log(256.0))
 
 
 def test_volume_spreads_what_plain_weights_concentrate():

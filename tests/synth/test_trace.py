@@ -60,6 +60,18 @@ def test_counterexamples_read_back_exactly(tmp_path):
     assert np.array_equal(read, image)
 
 
+def test_a_trace_from_before_there_were_kinds_of_size_is_linear(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    write(path, step(0, [0.1, 0.0, 0.0]))
+    header, *steps = path.read_text().splitlines()
+    old = json.loads(header)
+    assert old.pop("size") == "linear"
+    path.write_text("\n".join([json.dumps(old), *steps]) + "\n")
+    assert open_trace(path, key()).epsilons.tolist() == [0.1, 0.0, 0.0]
+    with pytest.raises(InputError, match="its size differ"):
+        open_trace(path, key(objective=Size(np.ones(3), SizeKind.VOLUME)))
+
+
 def test_every_line_is_strict_json(tmp_path):
     path = tmp_path / "trace.jsonl"
     write(path, step(0, [0.0, 0.0, 0.0], bound=None), step(1, [0.5, 0.0, 0.0], bound=float("nan")))

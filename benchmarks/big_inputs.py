@@ -5,7 +5,7 @@ Run from the repository's root, one step a process, so that each peak is its own
     python -m benchmarks.big_inputs make --out out/big         # the network (random weights) as ONNX, and images; once
     python -m benchmarks.big_inputs module --out out/big       # attacks.run on the torch module, with metrics
     python -m benchmarks.big_inputs file --out out/big         # the same on the ONNX file
-    python -m benchmarks.big_inputs command --out out/big      # aureole attack, interrupted never, then resumed
+    python -m benchmarks.big_inputs command --out out/big      # aureole attack, and the same command again
     python -m benchmarks.big_inputs claims --out out/big       # aureole crosscheck of what the command claimed
     python -m benchmarks.big_inputs all --out out/big          # all of them, each in a process of its own
 
@@ -105,9 +105,7 @@ def make(out: Out = Path("out/big"), side: Side = SIDE, count: Count = 4) -> Non
             output_names=["scores"],
             dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
         )
-    images = np.random.default_rng(0).random((count, 3, side, side), dtype=np.float32)
-    np.save(out / "images.npy", images)
-    np.save(out / "two.npy", images[:2])
+    np.save(out / "images.npy", np.random.default_rng(0).random((count, 3, side, side), dtype=np.float32))
 
 
 @app.command()

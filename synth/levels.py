@@ -187,7 +187,6 @@ def _ask_with_cuts(ledger: Ledger, point: Vector, cutting: Vector, cuts: int) ->
 
 
 def _shorter(ledger: Ledger, failing: Vector, cutting: Vector) -> Vector:
-    """The cut, or halfway to the proved epsilons where the cut is not larger than they are."""
-    cut = shrunk(failing, ledger.robust, cutting)
-    is_smaller = ledger.objective.value(cut) <= ledger.size
-    return 0.5 * (failing + ledger.robust) if is_smaller else cut
+    """The cut, or halfway to the proved epsilons where that is larger: a cut may fall back in just the layers that count."""
+    cut, halfway = shrunk(failing, ledger.robust, cutting), 0.5 * (failing + ledger.robust)
+    return max(cut, halfway, key=ledger.objective.value)

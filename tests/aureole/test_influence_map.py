@@ -20,7 +20,7 @@ from synth.zones import Sides, Zones
 from verifier.errors import InputError
 
 BANDS = parse_bands("0,1-")
-OBJECTS = ("--object", "0,0,6,3", "--object", "0,3,6,6", "--bands", "0,1-", "--corners", "0", "--timeout", "3")
+OBJECTS = ("--object", "0,0,6,3", "--object", "0,3,6,6", "--bands", "0,1-", "--corners", "0", "--timeout", "60")
 STEP = 0.01
 
 
@@ -84,7 +84,7 @@ def test_images_of_the_same_name_have_files_of_their_own():
 def test_the_function_names_pairs_without_an_answer(halves, pixels, halved):
     network = public.load_network(str(halves))
     found = public.influence_map(
-        network, pixels, halved, labels=(0, 2), bands=BANDS, timeout=3, options=public.GrowOptions(corners=0)
+        network, pixels, halved, labels=(0, 2), bands=BANDS, timeout=60, options=public.GrowOptions(corners=0)
     )
     # Label 2 is not among the image's own top 2, so nothing can keep it there.
     assert [(failure.perturbed, failure.kept) for failure in found.failures] == [(0, 1)]

@@ -1,12 +1,10 @@
 """Levels of the bound, on oracles whose best neighbourhoods are known."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synth_fakes import LinearOracle, StaircaseOracle
+from synth_fakes import UNKNOWN, LinearOracle, StaircaseOracle
 
 from synth.grow import start
 from synth.ledger import Ledger, Limits
@@ -100,20 +98,39 @@ def test_a_bound_that_says_nothing_leads_nowhere_wrong(corners, gradient):
     assert not oracle.violates(ledger.robust)
 
 
-def test_what_is_found_is_asked_about_when_gradients_take_all_their_time():
-    """The ascent ends at its share of the time, with enough left for the question."""
+def test_what_is_found_is_asked_about_when_gradients_take_all_their_time(monkeypatch):
+    """The ascent ends at its share of the time, with enough left for the question. The clock is the oracle's."""
+    clock = [0.0]
+    monkeypatch.setattr("verifier.deadline.time.monotonic", lambda: clock[0])
 
     class Slow(LinearOracle):
         def slope(self, epsilons, effort, deadline):
-            time.sleep(0.01)
+            clock[0] += 1.0
             return super().slope(epsilons, effort, deadline)
 
     oracle = Slow(9, costs=np.geomspace(0.1, 8.0, 9), room=0.5)
-    ledger = Ledger(oracle, Size(default_weights(9)), Limits(Deadline.after(0.1), 2000, 5.0), lambda step: None)
+    limits = Limits(Deadline.after(10.0), 2000, 5.0)
+    ledger = Ledger(oracle, Size(default_weights(9)), limits, lambda step: None)
     start(ledger, None)
     rise_by_bounds(ledger, np.zeros(9), cuts=0)
+    assert 7.0 <= clock[0] <= 8.0
     assert [effort for _, effort in oracle.asked] == [Effort.BOUNDS, Effort.BOUNDS]
     assert ledger.size > 0.0
+
+
+def test_a_refusal_costs_at_most_half_of_the_way():
+    """Cutting weights that fall back to nothing in the layers that matter do not undo the step: halfway is asked instead."""
+    oracle = LinearOracle(2, costs=np.array([8.0, 0.5]), room=1.0, bounds_share=0.5)
+    ledger = started(oracle)
+    decide, refusals = oracle.decide, [True]
+
+    def refuses_once(epsilons, effort, deadline):
+        return UNKNOWN if refusals and refusals.pop() else decide(epsilons, effort, deadline)
+
+    oracle.decide = refuses_once
+    rise_by_bounds(ledger, np.array([1.0, 0.0]), cuts=1)
+    wanted = knapsack(oracle, ledger.objective.weights, 0.5)
+    assert ledger.size >= 0.4 * wanted
 
 
 def test_nothing_is_asked_where_the_image_itself_has_no_room():

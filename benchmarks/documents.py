@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import typer
+
 from verifier.errors import InputError
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
@@ -19,3 +21,19 @@ def write_between_markers(path: Path, text: str) -> None:
     if not begin or not end:
         raise InputError(f"{path}: wanted a document with the lines {BEGIN} and {END}")
     path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def show(text: str, write: Path | None) -> None:
+    """Prints the text, or puts it into a document and prints its name.
+
+    Raises:
+        typer.BadParameter: As `write_between_markers`.
+    """
+    if write is None:
+        print(text)
+        return
+    try:
+        write_between_markers(write, text)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
+    print(write)

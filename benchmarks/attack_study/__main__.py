@@ -25,10 +25,10 @@ import typer
 from benchmarks.attack_study import measure, plots, records, report
 from benchmarks.attack_study.cells import FULL, QUICK, Cell, Scale, all_cells
 from benchmarks.attack_study.victims import Places, Training
+from benchmarks.documents import show
 from benchmarks.topk import workers
 from benchmarks.topk.machine import describe
 from benchmarks.topk.results import appending
-from verifier.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 RESULTS, QUICK_RESULTS = Path("out/attack-study.jsonl"), Path("out/attack-study-quick.jsonl")
@@ -67,15 +67,7 @@ def report_command(
     write: Annotated[Path | None, typer.Option(help="A document with markers to put the tables into.")] = None,
 ) -> None:
     """Prints the tables in Markdown."""
-    text = report.render(records.read(_path(file, quick)), QUICK if quick else FULL)
-    if write is None:
-        print(text)
-        return
-    try:
-        report.write_between_markers(write, text)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from error
-    print(write)
+    show(report.render(records.read(_path(file, quick)), QUICK if quick else FULL), write)
 
 
 @app.command("plot")

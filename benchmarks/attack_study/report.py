@@ -1,16 +1,13 @@
 """The report: every table of the study in Markdown, from records alone."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmarks.attack_study import threshold_tables, topk_tables
 from benchmarks.attack_study.cells import Scale, all_cells, key
 from benchmarks.attack_study.stats import Record
 from benchmarks.topk.machine import in_words as machine_in_words
 from benchmarks.topk.tables import table
-from verifier.errors import InputError
 
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 _SECTIONS = (
     threshold_tables.showing_many,
     threshold_tables.programmes,
@@ -47,20 +44,6 @@ def of_scale(records: Sequence[Record], scale: Scale) -> list[Record]:
     """The records of this scale's cells; what was measured for other cells must not be mixed with them."""
     wanted = {key(cell.identity) for cell in all_cells(scale)}
     return [record for record in records if "claim" in record and key(record) in wanted]
-
-
-def write_between_markers(path: Path, text: str) -> None:
-    """Replaces what lies between the two marker lines of a document.
-
-    Raises:
-        InputError: The file is missing, or has no markers.
-    """
-    content = path.read_text() if path.exists() else ""
-    before, begin, rest = content.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{path}: wanted a document with the lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
 def _measured_on(records: Sequence[Record], own: Sequence[Record], wanted: int) -> str:

@@ -17,11 +17,10 @@ import typer
 
 from aureole.convergence_picture import draw_convergence
 from aureole.heatmap import draw_heatmaps
-from benchmarks.documents import write_between_markers
+from benchmarks.documents import show
 from benchmarks.maximal import tables
 from benchmarks.maximal.pictures import convergences, heat_rows
 from benchmarks.maximal.runs import BANDS, CUTS, METHODS, NETWORKS, Case, cases_of, read, run_all
-from verifier.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 EVERY_NETWORK, EVERY_METHOD, EVERY_CUT = ",".join(NETWORKS), ",".join(METHODS), ",".join(CUTS)
@@ -71,15 +70,7 @@ def report(
     write: Annotated[Path | None, typer.Option(help="A document with markers to put the tables into.")] = None,
 ) -> None:
     """Prints the tables in Markdown."""
-    text = tables.report(read(out))
-    if write is None:
-        print(text)
-        return
-    try:
-        write_between_markers(write, text)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from error
-    print(write)
+    show(tables.report(read(out)), write)
 
 
 @app.command()

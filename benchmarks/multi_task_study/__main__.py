@@ -20,12 +20,11 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.attack_study.report import write_between_markers
+from benchmarks.documents import show
 from benchmarks.multi_task_study import measure, plots, records, report
 from benchmarks.multi_task_study.cells import FULL, QUICK, all_cells
 from benchmarks.topk.machine import describe
 from benchmarks.topk.results import appending
-from verifier.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 RESULTS, QUICK_RESULTS = Path("out/multi-task-study.jsonl"), Path("out/multi-task-study-quick.jsonl")
@@ -75,15 +74,7 @@ def report_command(
     write: Annotated[Path | None, typer.Option(help="A document with markers to put the tables into.")] = None,
 ) -> None:
     """Prints the tables in Markdown."""
-    text = report.render(records.read(_path(file, quick)), QUICK if quick else FULL)
-    if write is None:
-        print(text)
-        return
-    try:
-        write_between_markers(write, text)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from error
-    print(write)
+    show(report.render(records.read(_path(file, quick)), QUICK if quick else FULL), write)
 
 
 @app.command("plot")

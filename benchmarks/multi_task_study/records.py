@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import records as results
 from benchmarks.multi_task_study.cells import Cell, Scale, all_cells
+from benchmarks.records import MACHINE, Record
 
-Record = dict[str, Any]
 _CELL = tuple(Cell.__dataclass_fields__)
-_MACHINE = ("cpu", "cores", "memory", "versions")
 
 
 def key(record: Mapping[str, Any]) -> str:
@@ -18,23 +18,13 @@ def key(record: Mapping[str, Any]) -> str:
     Raises:
         KeyError: A line of no known kind.
     """
-    names = _CELL if "problem" in record else ("digits",) if "digits" in record else _MACHINE
+    names = _CELL if "problem" in record else ("digits",) if "digits" in record else MACHINE
     return json.dumps([record[name] for name in names])
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a file, each measurement once: the last record of a key wins. No file, no records.
-
-    Lines that are no records (a run that was killed while it wrote leaves half a line) are passed over.
-    """
-    records: dict[str, Record] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-            records[key(record)] = record
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    return list(records.values())
+    """The records of a file, each measurement once (see `benchmarks.records`)."""
+    return results.read(path, key)
 
 
 def missing(cells: Iterable[Cell], records: Iterable[Record]) -> list[Cell]:

@@ -21,13 +21,13 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.documents import show
 from benchmarks.topk import workers
 from benchmarks.topk.machine import describe
 from benchmarks.topk.results import appending
 from benchmarks.training_study import measure, plots, records, report
 from benchmarks.training_study.questions import KINDS, blocks
 from benchmarks.training_study.subjects import SUBJECTS, Places
-from verifier.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 RESULTS, DIGITS = Path("out/training-study.jsonl"), Path("../shared/data/mnist")
@@ -112,15 +112,7 @@ def report_command(
     write: Annotated[Path | None, typer.Option(help="A document with markers to put the tables into.")] = None,
 ) -> None:
     """Prints the tables in Markdown."""
-    text = report.render(records.read(file))
-    if write is None:
-        print(text)
-        return
-    try:
-        report.write_between_markers(write, text)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from error
-    print(write)
+    show(report.render(records.read(file)), write)
 
 
 @app.command("plot")

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.topk.results import Record
+from benchmarks import records as results
+from benchmarks.records import MACHINE, Record
 from benchmarks.training_study.questions import KINDS
 
 _REGION = ("network", "first", "count", "limit", "effort")
 _KEYS = {
-    "machine": ("cpu", "cores", "memory", "versions"),
+    "machine": MACHINE,
     "network": ("network", "steps"),
     "grown": ("network", "image", "limit"),
     **dict.fromkeys(KINDS, _REGION),
@@ -28,23 +29,13 @@ def key(record: Mapping[str, Any]) -> str:
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a file, each measurement once: the last record of a key wins. No file, no records.
-
-    Lines that are no records (a run that was killed while it wrote leaves half a line) are passed over.
-    """
-    records: dict[str, Record] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-            records[key(record)] = record
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    return list(records.values())
+    """The records of a file, each measurement once (see `benchmarks.records`)."""
+    return results.read(path, key)
 
 
 def done(records: Iterable[Record], *, retry_errors: bool = False) -> set[str]:
     """The keys that need not be measured again; with `retry_errors` those that ended in an error are."""
-    return {key(record) for record in records if not (retry_errors and "error" in record)}
+    return results.done(records, key, retry_errors=retry_errors)
 
 
 def of(records: Iterable[Record], kind: str, network: str) -> list[Record]:

@@ -4,7 +4,6 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.topk.machine import in_words as machine_in_words
 from benchmarks.topk.results import Record
@@ -15,7 +14,6 @@ from benchmarks.training_study.records import of
 from benchmarks.training_study.subjects import SUBJECTS
 from verifier.errors import InputError
 
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 VERIFIED, SEARCHED_ONLY = EFFORTS[1:], EFFORTS[2:]
 _WHOLE, _OTHER = KINDS
 
@@ -94,20 +92,6 @@ def render(records: Sequence[Record]) -> str:
         ("Maximal layered neighbourhood of one digit in which the other's label stays", _neighbourhoods(records)),
     ]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections if text)
-
-
-def write_between_markers(path: Path, text: str) -> None:
-    """Replaces what lies between the two marker lines of a document.
-
-    Raises:
-        InputError: The file is missing, or has no markers.
-    """
-    content = path.read_text() if path.exists() else ""
-    before, begin, rest = content.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{path}: wanted a document with the lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
 def _measured_on(records: Sequence[Record]) -> str:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import attacks
 from attacks.methods import Variant
+from benchmarks import documents
 from benchmarks.attack_study import __main__ as command
 from benchmarks.attack_study import measure, plots, records, report, stats, threshold_tables, topk_tables
 from benchmarks.attack_study.ablation import PARTS
@@ -244,13 +245,13 @@ def test_the_report_counts_cells_of_its_scale_alone_and_says_what_is_missing():
 
 def test_tables_go_between_the_markers_and_nowhere_else(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.write_between_markers(page, "new")
-    report.write_between_markers(page, "newer")
-    assert page.read_text() == f"before\n{report.BEGIN}\n\nnewer\n\n{report.END}\nafter\n"
+    page.write_text(f"before\n{documents.BEGIN}\nold\n{documents.END}\nafter\n")
+    documents.write_between_markers(page, "new")
+    documents.write_between_markers(page, "newer")
+    assert page.read_text() == f"before\n{documents.BEGIN}\n\nnewer\n\n{documents.END}\nafter\n"
     page.write_text("no markers")
     with pytest.raises(InputError, match="wanted a document with the lines"):
-        report.write_between_markers(page, "new")
+        documents.write_between_markers(page, "new")
     assert page.read_text() == "no markers"
 
 

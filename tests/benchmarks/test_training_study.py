@@ -12,6 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import aureole
+from benchmarks import documents
 from benchmarks.training_study import __main__ as command
 from benchmarks.training_study import measure, plots, records, report
 from benchmarks.training_study.attack import candidates
@@ -249,7 +250,7 @@ def test_without_digits_the_study_is_skipped(tmp_path: Path) -> None:
 def test_tables_are_written_between_the_markers(tmp_path: Path) -> None:
     results, document = tmp_path / "results.jsonl", tmp_path / "study.md"
     results.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    document.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    document.write_text(f"before\n{documents.BEGIN}\nold\n{documents.END}\nafter\n")
     done = CliRunner().invoke(command.app, ["report", "--results", str(results), "--write", str(document)])
     assert done.exit_code == 0, done.output
     text = document.read_text()

@@ -129,9 +129,7 @@ def plan_for(options: VerifyOptions) -> Plan:
             )
         case EngineChoice.SEARCH:
             engines = _own_engines(options)
-            return Plan(
-                engines[0], engines[:1], None, _tightened, _search(options), sharpen, _search_all(options)
-            )
+            return Plan(engines[0], engines[:1], None, _tightened, _search(options), sharpen, _search_all(options))
         case EngineChoice.BOUNDS:
             engines = _own_engines(options)
             is_asked = options.bounds.method is BoundMethod.ALPHA_CROWN

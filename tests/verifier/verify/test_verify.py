@@ -246,6 +246,12 @@ def test_statistics_name_every_stage():
     assert pickle.loads(pickle.dumps(query)).property.name == query.property.name
 
 
+@pytest.mark.parametrize("engine", [EngineChoice.AUTO, EngineChoice.SEARCH, EngineChoice.BOUNDS, EngineChoice.MILP])
+def test_sharpening_can_be_left_out(engine):
+    assert plan_for(options(engine)).sharpen is not None
+    assert plan_for(options(engine, sharpens=False)).sharpen is None
+
+
 def test_thresholds_count_flips():
     network = linear_network(np.eye(2), [0.0, 0.0])
     box = Box(np.full((1, 1, 2), 0.25), np.full((1, 1, 2), 0.75))

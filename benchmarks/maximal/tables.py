@@ -26,7 +26,7 @@ def groups(records: list[dict[str, Any]], *fields: str) -> Iterator[tuple[tuple[
 
 def measured_on(records: list[dict[str, Any]]) -> str:
     """The machines and the versions of the code."""
-    lines = [f"- {in_words(record)}" for record in records if "cpu" in record]
+    lines = list(dict.fromkeys(f"- {in_words(record)}" for record in records if "cpu" in record))
     ended = [record for record in records if "cpu" not in record]
     codes = sorted({record.get("code", "unknown") for record in ended})
     limits = sorted({record["limit"] for record in ended})

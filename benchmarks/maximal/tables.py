@@ -38,7 +38,20 @@ def measured_on(records: list[dict[str, Any]]) -> str:
 
 def methods(records: list[dict[str, Any]]) -> str:
     """One line per network, method and cutting weights: medians over images."""
-    header = ["network", "method", "cut", "images", "size", "area", "complete", "bounds", "attacks", "maximal", "gap"]
+    header = [
+        "network",
+        "method",
+        "cut",
+        "images",
+        "size",
+        "area",
+        "complete",
+        "bounds",
+        "attacks",
+        "seconds",
+        "maximal",
+        "gap",
+    ]
     rows = []
     for (network, method, cut), own in groups(records, "network", "method", "cut"):
         asked = [
@@ -53,6 +66,7 @@ def methods(records: list[dict[str, Any]]) -> str:
                 f"{statistics.median(row['weighted_size'] for row in own):.4f}",
                 f"{statistics.median(area(row) for row in own):.0%}",
                 *asked,
+                f"{statistics.median(row['seconds'] for row in own):.0f}",
                 f"{sum(row['is_maximal'] for row in own)}/{len(own)}",
                 f"{statistics.median(row['gap'] for row in own):.0%}",
             ]

@@ -82,8 +82,8 @@ def test_the_comparison_is_by_image_and_the_largest_network_is_counted():
     assert "strided3-l0 1" in line
     lines = tables.methods([row | {"image": 0, "epsilons": two_layers(0.01, 0.0)} for row in records]).splitlines()
     assert len(lines) == 4
-    assert {line.count("|") for line in lines} == {12}
-    assert "| 3 | 0.3000 | 6% | 2 | 5 | 7 | 3/3 | 50% |" in lines[2]
+    assert {line.count("|") for line in lines} == {13}
+    assert "| 3 | 0.3000 | 6% | 2 | 5 | 7 | 1 | 3/3 | 50% |" in lines[2]
 
 
 def two_layers(inner, outer):

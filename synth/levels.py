@@ -148,7 +148,7 @@ def rise_by_bounds(ledger: Ledger, cutting: Vector, cuts: int) -> float:
 def press(ledger: Ledger, room: float, cutting: Vector, patience: int, cuts: int) -> bool:
     """Grows to the highest level that complete queries prove. Returns whether it ended for want of answers.
 
-    The level starts at half of the room, rises while queries prove what is there, and is bisected between what was proved and
+    The level starts at 0.35 of the room, rises while queries prove what is there, and is bisected between what was proved and
     what was not. What an attack or a query refutes is cut towards the last proved neighbourhood (CEGIS).
     """
     if room <= 0.0:

@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; s
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.attack_study import topk_tables as topk
 from benchmarks.attack_study.cells import ABLATIONS, NS, TOP_K
 from benchmarks.attack_study.records import measured
 from benchmarks.attack_study.stats import Record, at_equal_success, attacked, estimate, smallest, values
+from benchmarks.pictures import save
 from nets.architectures import CLASSES
 
 _BLACK, _ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _RED, _PURPLE, _GREY = (
@@ -41,7 +43,6 @@ _PARTS = {
     "box": "+ pixel range in the programme",
     "elastic": "+ least violation where unsolvable",
 }
-_DOTS_PER_INCH = 110
 
 
 def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
@@ -55,26 +56,9 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
     written = []
     for name, (is_measured, size, draw) in drawings.items():
         if is_measured:
-            folder.mkdir(parents=True, exist_ok=True)
             written.append(folder / f"{name}.png")
-            _write(written[-1], size, records, draw)
+            save(written[-1], size, partial(draw, records=records))
     return written
-
-
-def _write(path: Path, size: tuple[float, float], records: Sequence[Record], draw: Callable[..., None]) -> None:
-    # Figure without pyplot: no global state, no display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    draw(figure, records)
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-    # No software version in the file: the same records give the same bytes.
-    figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def _draw_showing_many(figure: Any, records: Sequence[Record]) -> None:

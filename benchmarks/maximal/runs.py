@@ -1,19 +1,20 @@
 """The runs: every method on every image, one line of JSON each, written and synchronised at once."""
 
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 import aureole
 from attacks.margin import MarginAttack
+from benchmarks import records
+from benchmarks.records import MACHINE
 from benchmarks.topk.machine import code_version, describe
+from benchmarks.topk.results import appending
 from nets import shipped
 from synth import baselines
 from synth.bands import parse_bands
@@ -109,10 +110,18 @@ def outcome(result: GrowResult) -> dict[str, Any]:
     }
 
 
+def key(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes two lines the same measurement.
+
+    Raises:
+        KeyError: A line of no known kind.
+    """
+    return tuple(record[field] for field in (MACHINE if "cpu" in record else FIELDS))
+
+
 def read(path: Path) -> list[dict[str, Any]]:
-    """The results so far, without a last line that was cut off."""
-    lines = path.read_text().split("\n") if path.exists() else [""]
-    return [json.loads(line) for line in lines[:-1]]
+    """The results so far, each measurement once (see `benchmarks.records`)."""
+    return records.read(path, key)
 
 
 def repair(path: Path) -> None:
@@ -124,26 +133,19 @@ def repair(path: Path) -> None:
 
 def run_all(cases: Iterable[Case], out: Path, jobs: int) -> None:
     """Runs what is missing, `jobs` at a time, one torch thread each."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     repair(out)
-    held = read(out)
-    done = {tuple(record[field] for field in FIELDS) for record in held if "cpu" not in record}
-    missing = [case for case in cases if case.key not in done]
-    with ProcessPoolExecutor(jobs) as pool, out.open("a") as results:
-        if missing and describe() not in held:
-            _append(results, describe())
+    held = {key(record) for record in read(out)}
+    missing = [case for case in cases if case.key not in held]
+    with ProcessPoolExecutor(jobs) as pool, appending(out) as append:
+        machine = describe()
+        if missing and key(machine) not in held:
+            append(machine)
         for number, future in enumerate(as_completed(pool.submit(measure, case) for case in missing), 1):
             record = future.result()
-            _append(results, record)
+            append(record)
             shown = record.get("error") or f"size {record['weighted_size']:.4f} in {record['seconds']:.1f} s"
             name = " ".join(str(record[field]) for field in ("network", "image", "method", "cut"))
             print(f"{number}/{len(missing)} {name}: {shown}", flush=True)
-
-
-def _append(results: IO[str], record: dict[str, Any]) -> None:
-    results.write(json.dumps(record) + "\n")
-    results.flush()
-    os.fsync(results.fileno())
 
 
 def cases_of(networks: list[str], methods: list[str], cuts: list[str], images: int, limit: float) -> Iterator[Case]:

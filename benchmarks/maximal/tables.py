@@ -4,6 +4,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,14 @@ from jaxtyping import Float
 
 from benchmarks.maximal.runs import NETWORKS, OURS, PUBLISHED, WITHOUT_CUTS
 from benchmarks.topk.machine import in_words
-from benchmarks.topk.tables import table
+from benchmarks.topk.tables import grouped, table
 from nets import shipped
 from synth.zones import Zones
 
 
-def groups(records: list[dict[str, Any]], *fields: str) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
-    """Records that agree in the given fields, in order of first appearance."""
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for record in records:
-        found[tuple(record[field] for field in fields)].append(record)
-    yield from found.items()
-
-
 def measured_on(records: list[dict[str, Any]]) -> str:
     """The machines and the versions of the code."""
-    lines = list(dict.fromkeys(f"- {in_words(record)}" for record in records if "cpu" in record))
+    lines = [f"- {in_words(record)}" for record in records if "cpu" in record]
     ended = [record for record in records if "cpu" not in record]
     codes = sorted({record.get("code", "unknown") for record in ended})
     limits = sorted({record["limit"] for record in ended})
@@ -53,7 +46,7 @@ def methods(records: list[dict[str, Any]]) -> str:
         "gap",
     ]
     rows = []
-    for (network, method, cut), own in groups(records, "network", "method", "cut"):
+    for (network, method, cut), own in grouped(records, itemgetter("network", "method", "cut")).items():
         asked = [
             f"{statistics.median(row['queries'][kind] for row in own):g}" for kind in ("complete", "bounds", "attack")
         ]
@@ -100,7 +93,7 @@ def bands(records: list[dict[str, Any]]) -> str:
             f"{statistics.median(row['gap'] for row in own):.0%}",
             f"{sum(row['gap_stop'] == 'CLOSED' for row in own)}/{len(own)}",
         ]
-        for (network, method), own in groups(records, "network", "method")
+        for (network, method), own in grouped(records, itemgetter("network", "method")).items()
     ]
     return table(["network", "bands", "images", "size", "upper bound", "gap", "closed"], rows)
 
@@ -112,7 +105,7 @@ def comparison(records: list[dict[str, Any]]) -> Iterator[str]:
     """Ours against the published method on the same image, network and cutting weights: medians over pairs."""
     pairs = [
         {row["method"]: row for row in rows if row["method"] in (OURS, PUBLISHED)}
-        for _, rows in groups(records, "network", "image", "cut", "limit")
+        for _, rows in grouped(records, itemgetter("network", "image", "cut", "limit")).items()
     ]
     both = [(pair[OURS], pair[PUBLISHED]) for pair in pairs if len(pair) == 2]
     if not both:
@@ -142,7 +135,11 @@ def defences(records: list[dict[str, Any]]) -> Iterator[str]:
     """On how many images each network's neighbourhood, by our loop, is the largest."""
     own = [row for row in records if row["method"] == OURS]
     wins: dict[str, int] = defaultdict(int)
-    whole = [rows for _, rows in groups(own, "image", "cut") if len({row["network"] for row in rows}) == len(NETWORKS)]
+    whole = [
+        rows
+        for _, rows in grouped(own, itemgetter("image", "cut")).items()
+        if len({row["network"] for row in rows}) == len(NETWORKS)
+    ]
     for rows in whole:
         wins[max(rows, key=lambda row: row["weighted_size"])["network"]] += 1
     if whole:

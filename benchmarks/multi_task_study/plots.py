@@ -11,30 +11,22 @@ from typing import Any
 from benchmarks.multi_task_study.cells import AUXILIARIES, PERTURBATIONS
 from benchmarks.multi_task_study.records import Record
 from benchmarks.multi_task_study.report import MEASURES, differences
+from benchmarks.pictures import save
 
 _LOOKS = {"STA": ("#000000", "^"), "MTA": ("#0072b2", "s"), "MP": ("#d55e00", "o")}
-_DOTS_PER_INCH = 110
 
 
 def draw(records: Sequence[Record], folder: Path) -> Path:
     """Writes `multi-task-gains.png` into the folder and returns its path. The same records give the same bytes."""
-    # Figure without pyplot: no global state, no display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 4.2), dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     single = [record for record in records if record["problem"] == "single"]
-    _draw_gains(left, single)
-    _draw_costs(right, single)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-    folder.mkdir(parents=True, exist_ok=True)
+
+    def draw_both(figure: Any) -> None:
+        left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+        _draw_gains(left, single)
+        _draw_costs(right, single)
+
     path = folder / "multi-task-gains.png"
-    figure.savefig(path, format="png", metadata={"Software": None})
+    save(path, (9.5, 4.2), draw_both, grid="y")
     return path
 
 

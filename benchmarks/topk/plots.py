@@ -5,9 +5,11 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; s
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pictures import save
 from benchmarks.topk.growth import k_series, ladder
 from benchmarks.topk.queries import FILES, KS, LADDER_EPSILONS
 from benchmarks.topk.report import is_of_grid
@@ -27,7 +29,7 @@ _STYLES = {
 _OTHER_STYLE = (_BLACK, (0, (1, 3)))
 _VERDICTS = {"robust": (_BLUE, "o"), "vulnerable": (_ORANGE, "^"), "unknown": (_BLACK, "x")}
 _NETWORKS = dict(zip(FILES, ((_BLUE, "o", "-"), (_ORANGE, "s", "--"), (_GREEN, "^", "-.")), strict=True))
-_SIZE, _DOTS_PER_INCH = (6.4, 4.0), 110
+_SIZE = (6.4, 4.0)
 _LEAST_SECONDS = 1e-3
 
 
@@ -44,27 +46,13 @@ def draw_all(records: Sequence[Record], limit: float, folder: Path) -> list[Path
     written = []
     for name, (own, draw) in drawings.items():
         if own:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{name}.png"
-            _write(path, own, draw)
-            written.append(path)
+            written.append(folder / f"{name}.png")
+            save(written[-1], _SIZE, partial(_draw_alone, records=own, draw=draw))
     return written
 
 
-def _write(path: Path, records: Sequence[Record], draw: Callable[[Any, Sequence[Record]], None]) -> None:
-    # Figure without pyplot: no global state, no display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_SIZE, dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    draw(axes, records)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    # No software version in the file: the same records give the same bytes.
-    figure.savefig(path, format="png", metadata={"Software": None})
+def _draw_alone(figure: Any, records: Sequence[Record], draw: Callable[[Any, Sequence[Record]], None]) -> None:
+    draw(figure.subplots(), records)
 
 
 def draw_cactus(axes: Any, records: Sequence[Record]) -> None:

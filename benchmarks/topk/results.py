@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from benchmarks import records
+from benchmarks.records import MACHINE, Record
 from benchmarks.topk.queries import Question
-
-Record = dict[str, Any]
 
 _PLAIN = str.maketrans("/ :", "___")
 
@@ -21,7 +22,7 @@ KEYS = {
     "labels": ("network", "image", "k", "epsilon", "engine", "limit"),
     "certificate": ("network", "image", "label", "k", "epsilon", "stays_in", "engine", "limit", "float32"),
     "attack": ("network", "image", "label", "k", "epsilon", "stays_in", "restarts", "steps"),
-    "machine": ("cpu", "cores", "memory", "versions"),
+    "machine": MACHINE,
 }
 """What makes two records of a kind the same measurement."""
 
@@ -41,23 +42,13 @@ def key(record: Record) -> tuple[Any, ...]:
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a file, each measurement once: the last record of a key wins. No file, no records.
-
-    Lines that are not records (a run that was killed while it wrote leaves half a line) are passed over.
-    """
-    records: dict[tuple[Any, ...], Record] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-            records[key(record)] = record
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    return list(records.values())
+    """The records of a file, each measurement once (see `benchmarks.records`)."""
+    return records.read(path, key)
 
 
-def done(records: Iterable[Record], *, retry_errors: bool = False) -> set[tuple[Any, ...]]:
+def done(held: Iterable[Record], *, retry_errors: bool = False) -> set[tuple[Any, ...]]:
     """The keys that need not be measured again; with `retry_errors` those that ended in an error are."""
-    return {key(record) for record in records if not (retry_errors and "error" in record)}
+    return records.done(held, key, retry_errors=retry_errors)
 
 
 @contextmanager
@@ -75,6 +66,7 @@ def appending(path: Path) -> Iterator[Sink]:
         def write(record: Record) -> None:
             file.write(json.dumps(record, allow_nan=False) + "\n")
             file.flush()
+            os.fsync(file.fileno())
 
         yield write
 

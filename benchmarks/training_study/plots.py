@@ -4,9 +4,11 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; s
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pictures import save
 from benchmarks.topk.results import Record
 from benchmarks.training_study.questions import KINDS
 from benchmarks.training_study.report import VERIFIED, price, tallies
@@ -25,7 +27,6 @@ LOOKS = {
     "ml-liw": ("#cc79a7", "h"),
     "ml-gcn": ("#6a3d9a", "p"),
 }
-_DOTS_PER_INCH = 110
 _WHOLE, _OTHER = KINDS
 
 
@@ -39,9 +40,8 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
     written = []
     for name, (is_measured, size, draw) in drawings.items():
         if is_measured:
-            folder.mkdir(parents=True, exist_ok=True)
             written.append(folder / f"{name}.png")
-            _write(written[-1], size, records, draw)
+            save(written[-1], size, partial(draw, records=records))
     return written
 
 
@@ -51,22 +51,6 @@ def _is_measured(records: Sequence[Record], kind: str) -> bool:
 
 def _priced(records: Sequence[Record]) -> list[str]:
     return [f"{epsilon:g}" for epsilon in KINDS[_WHOLE].epsilons if price(records, f"{epsilon:g}")]
-
-
-def _write(path: Path, size: tuple[float, float], records: Sequence[Record], draw: Callable[..., None]) -> None:
-    # Figure without pyplot: no global state, no display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    draw(figure, records)
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-    # No software version in the file: the same records give the same bytes.
-    figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def _draw_whole(figure: Any, records: Sequence[Record]) -> None:

@@ -7,6 +7,7 @@ Run from the repository's root, one step a process, so that each peak is its own
     python -m benchmarks.big_inputs file --out out/big         # the same on the ONNX file
     python -m benchmarks.big_inputs command --out out/big      # aureole attack, and the same command again
     python -m benchmarks.big_inputs claims --out out/big       # aureole crosscheck of what the command claimed
+    python -m benchmarks.big_inputs engines --out out/big      # aureole verify, which can only refute there, and aureole grow
     python -m benchmarks.big_inputs all --out out/big          # all of them, each in a process of its own
 
 The weights are random: nothing is said about how easily real networks of this size are attacked.
@@ -34,7 +35,7 @@ from attacks.metrics import Attacked, summarise
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 LABELS, SIDE, STEPS = 20, 448, 3
 BLOCKS = ((64, 3), (128, 4), (256, 6), (512, 3))
-STEPS_OF_ALL = ("make", "module", "file", "command", "claims")
+STEPS_OF_ALL = ("make", "module", "file", "command", "claims", "engines")
 
 Out = Annotated[Path, typer.Option("--out", help="The folder for the network, images and results.")]
 Side = Annotated[int, typer.Option(help="Height and width of the images.")]
@@ -178,6 +179,24 @@ def claims(out: Out = Path("out/big")) -> None:
     words = ["crosscheck", str(out / "attack"), "--network", str(out / "resnet50.onnx"), "--timeout", "60"]
     with _measured("aureole crosscheck", out):
         _aureole([*words, "--out", str(out / "crosscheck")])
+
+
+@app.command()
+def engines(out: Out = Path("out/big")) -> None:
+    """`aureole verify` with a limit of 100 s, in a region where the attack finds nothing; `aureole grow`, which refuses."""
+    from verifier.evaluation import evaluate
+    from verifier.onnx_import import load_network
+
+    path, image = out / "resnet50.onnx", out / "image.npy"
+    first = np.load(out / "images.npy")[0]
+    np.save(image, first)
+    label = int(evaluate(load_network(path), first[None])[0].argmax())
+    with _measured("aureole verify, limit 100 s", out):
+        _aureole(
+            ["verify", str(path), str(image), "--label", str(label), "--k", "2", "--eps", "1e-7", "--timeout", "100"]
+        )
+    with _measured("aureole grow", out):
+        _aureole(["grow", str(path), str(image), "--target", str(label), "--k", "2", "--object", "0,0,9,9"])
 
 
 @app.command("all")

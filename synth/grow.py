@@ -31,8 +31,10 @@ from synth.result import GrowResult, GrowStep, QueryCounts, StepKind, StepVerdic
 from synth.size import SizeKind, size_of
 from synth.trace import Checkpoint, TraceKey, append, cut_record, open_trace, step_record
 from synth.zones import Zones
+from verifier.bounds import check_size
 from verifier.deadline import Deadline
 from verifier.errors import InputError
+from verifier.lowering import lower
 from verifier.network import Network
 from verifier.property import Property
 from verifier.region import check_image, frozen
@@ -257,10 +259,12 @@ def zone_oracle(
 
     Raises:
         InputError: The zones' image does not fit the network, or a goal does not hold strictly there.
+        NetworkTooLargeError: Bounds would not fit in memory.
     """
     check_image(zones.image, network.input_shape)
     check_clean(network, zones.image, goals)
     bounds = verify_options.bounds
+    check_size(lower(network), bounds)
     quick = replace(bounds, iterations=min(bounds.iterations, QUICK_ITERATIONS))
     return NetworkOracle(network, tuple(goals), zones, falsifier, scout_of(falsifier), verify_options, quick)
 

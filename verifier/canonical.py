@@ -43,6 +43,23 @@ class ConvolutionMap:
         """Entries produced."""
         return int(np.prod(self.out_shape))
 
+    @property
+    def most_entries(self) -> int:
+        """How many entries the matrix has at most: padding takes some away."""
+        return int(np.count_nonzero(self.weight)) * self.out_shape[1] * self.out_shape[2]
+
+    def times(self, vector: Float[np.ndarray, " in"]) -> Float[np.ndarray, " out"]:
+        """matrix() @ vector without the matrix, which may be too large to build."""
+        channels, height, width = self.in_shape
+        top, left, bottom, right = self.pads
+        padded = np.pad(vector.reshape(channels, height, width), ((0, 0), (top, bottom), (left, right)))
+        extents = tuple((size - 1) * gap + 1 for size, gap in zip(self.weight.shape[2:], self.dilations, strict=True))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, extents, axis=(1, 2))
+        windows = windows[:, :: self.strides[0], :: self.strides[1], :: self.dilations[0], :: self.dilations[1]]
+        windows = windows.reshape(self.groups, channels // self.groups, *windows.shape[1:])
+        weight = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
+        return np.einsum("gcyxij,gocij->goyx", windows, weight, optimize=True).reshape(-1)
+
     def matrix(self) -> sparse.csr_array:
         """The map as a sparse matrix (out_size, in_size), float64; built anew at each call."""
         channels_in, height_in, width_in = self.in_shape
@@ -87,6 +104,15 @@ class DenseMap:
         """Entries produced."""
         return int(self.weight.shape[0])
 
+    @property
+    def most_entries(self) -> int:
+        """How many entries the matrix has at most."""
+        return int(self.weight.size)
+
+    def times(self, vector: Float[np.ndarray, " in"]) -> Float[np.ndarray, " out"]:
+        """matrix() @ vector."""
+        return self.weight @ vector
+
     def matrix(self) -> sparse.csr_array:
         """The map as a sparse matrix; built anew at each call."""
         return sparse.csr_array(self.weight)
@@ -107,6 +133,15 @@ class SparseMap:
     def out_size(self) -> int:
         """Entries produced."""
         return int(self.entries.shape[0])
+
+    @property
+    def most_entries(self) -> int:
+        """How many entries the matrix has."""
+        return int(self.entries.nnz)
+
+    def times(self, vector: Float[np.ndarray, " in"]) -> Float[np.ndarray, " out"]:
+        """matrix() @ vector."""
+        return self.entries @ vector
 
     def matrix(self) -> sparse.csr_array:
         """The matrix itself."""
@@ -219,6 +254,11 @@ class CanonicalNetwork:
     def value_size(self, value: int) -> int:
         """Entries of a value."""
         return self.nodes[value - 1].size if value else self.input_size
+
+    @property
+    def most_entries(self) -> int:
+        """How many entries the matrices of all terms have at most: one for each multiplication of an evaluation."""
+        return sum(linear.most_entries for node in self.nodes if isinstance(node, Affine) for linear, _ in node.terms)
 
     def matrix(self, node: int, term: int) -> sparse.csr_array:
         """The sparse matrix of one term of an Affine node, built once; callers must not change it."""

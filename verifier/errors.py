@@ -19,6 +19,10 @@ class UnsupportedOpError(ImportedNetworkError):
     """An ONNX node has no exact counterpart here; the message names the node."""
 
 
+class NetworkTooLargeError(InputError):
+    """A network's linear maps as sparse matrices, which bounds and solvers work on, would not fit in memory."""
+
+
 class ReplayMismatchError(AureoleError):
     """Our evaluation of a network and ONNX Runtime's disagree beyond float32 rounding."""
 

@@ -38,6 +38,10 @@ class UnknownReason(Enum):
         "interrupted; the bound is what was proved until then, and the same command with more time goes further"
     )
     INCOMPLETE = "the chosen engine cannot decide this query; use --engine auto or milp"
+    TOO_LARGE = (
+        "the network is too large for bounds and solvers, so that only a counterexample could settle it, and none was found; proofs"
+        " need a smaller network or image"
+    )
     NOT_REPLAYED = "a violation was found but not confirmed strictly in exact arithmetic and ONNX Runtime: a near tie"
     TIE = "the margin's supremum lies within rounding of 0: neither a strict proof nor a strict counterexample exists here"
     ROUNDING = (

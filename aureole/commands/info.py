@@ -13,7 +13,9 @@ from aureole import api, terminal
 from aureole.json_parts import network_object, to_text
 from aureole.text_report import Row, fields
 from nets import shipped
+from verifier.bounds import BoundOptions, check_size
 from verifier.canonical import Affine, CanonicalNetwork, Max, Relu
+from verifier.errors import NetworkTooLargeError
 from verifier.lowering import lower
 from verifier.network import Network, Op
 
@@ -68,6 +70,7 @@ def canonical_object(canonical: CanonicalNetwork) -> dict[str, Any]:
         "affine_nodes": sum(isinstance(node, Affine) for node in nodes),
         "relus": sum(node.size for node in nodes if isinstance(node, Relu)),
         "max_windows": sum(node.size for node in nodes if isinstance(node, Max)),
+        "multiplications": canonical.most_entries,
     }
 
 
@@ -87,8 +90,17 @@ def _report(network: Network, name: str, canonical: CanonicalNetwork) -> Group:
         ("parameters", f"{sum(parameters(node.op) for node in network.nodes):,}"),
         ("canonical form", " -> ".join(f"{node['kind']} {node['size']}" for node in sizes["nodes"])),
         ("to decide", f"{sizes['relus']:,} ReLUs, {sizes['max_windows']:,} Max windows"),
+        ("multiplications", f"{sizes['multiplications']:,}{_beyond_proofs(canonical)}"),
     ]
     return Group(fields(rows), Text(), layers)
+
+
+def _beyond_proofs(canonical: CanonicalNetwork) -> str:
+    try:
+        check_size(canonical, BoundOptions())
+    except NetworkTooLargeError:
+        return " an evaluation: too many for bounds and proofs"
+    return " an evaluation"
 
 
 def _list_shipped(as_json: bool) -> int:

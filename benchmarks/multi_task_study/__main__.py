@@ -3,7 +3,7 @@
 Run from the repository's root:
 
     python -m benchmarks.multi_task_study run --quick      # a smoke test of a minute or two; its numbers mean nothing
-    python -m benchmarks.multi_task_study run              # 49 trainings, about 40 minutes of one core
+    python -m benchmarks.multi_task_study run              # 57 trainings, about 50 minutes of one core
     python -m benchmarks.multi_task_study run --only "single/*/untargeted/*"
     python -m benchmarks.multi_task_study report --write docs/multi-task-study.md
     python -m benchmarks.multi_task_study plot --out docs/pictures

@@ -79,7 +79,7 @@ class Scale:
     """A size of the study.
 
     Attributes:
-        seeds: Trainings of every choice on single digits; two digits have the first alone.
+        seeds: Trainings of every choice.
         epochs: By problem.
         images, cw_images: As in `Cell`.
     """
@@ -101,9 +101,8 @@ def all_cells(scale: Scale) -> list[Cell]:
         cells.append(_cell(scale, "single", (), UNDEFENDED, False, seed))
         for is_targeted in (False, True):
             cells += [_cell(scale, "single", *choice, is_targeted, seed) for choice in _choices(AUXILIARIES)]
-    first = scale.seeds[0]
     choices = _choices((AUXILIARIES[0], AUXILIARIES[-1]))
-    return cells + [_cell(scale, "double", *choice, False, first) for choice in choices]
+    return cells + [_cell(scale, "double", *choice, False, seed) for seed in scale.seeds for choice in choices]
 
 
 def _choices(sets: tuple[tuple[str, ...], ...]) -> list[tuple[tuple[str, ...], str]]:

@@ -31,7 +31,7 @@ def in_words(record: Record) -> str:
 def render(records: Sequence[Record], scale: Scale) -> str:
     """All tables that the records of one scale allow."""
     own = of_scale(records, scale)
-    single = [record for record in own if record["problem"] == "single"]
+    single, double = ([record for record in own if record["problem"] == name] for name in ("single", "double"))
     sections = [
         ("Measured on", _measured_on(records, own, len(all_cells(scale)))),
         ("The paper's row: main task and one auxiliary task", paper_row(single)),
@@ -39,7 +39,8 @@ def render(records: Sequence[Record], scale: Scale) -> str:
         ("What MP and MTA bring over STA, trained alike from the same seed", gains(single)),
         ("The auxiliary tasks' own heads", heads(single)),
         ("Seconds per epoch", costs(single)),
-        ("Two digits", configurations([record for record in own if record["problem"] == "double"])),
+        ("Two digits", configurations(double)),
+        ("What MP and MTA bring over STA on two digits", gains(double)),
         ("Inter-class variance of the training digits", variance(records)),
     ]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections if text)

@@ -99,12 +99,12 @@ def test_tables_say_what_was_measured():
     ]
     assert row_of(text, "MP")[1:] == ["2.0 (1.00x)", "6.0 (3.00x)", "-"]
     assert row_of(text, "the first 6,000")[1] == "10.3117"
-    assert "4 of 49 cells measured; 4 minutes" in text
+    assert "4 of 57 cells measured; 4 minutes" in text
     assert "Two digits" not in text
 
 
 def test_a_report_of_nothing_says_that_nothing_was_measured():
-    assert "0 of 49 cells measured" in report.render([], FULL)
+    assert "0 of 57 cells measured" in report.render([], FULL)
 
 
 def test_the_picture_is_the_same_for_the_same_records(tmp_path):
@@ -121,7 +121,7 @@ def test_the_report_command_writes_between_markers(tmp_path):
     document.write_text("Before\n<!-- tables: begin -->\nold\n<!-- tables: end -->\nafter\n")
     words = ["report", "--results", str(results), "--write", str(document)]
     assert CliRunner().invoke(command.app, words).exit_code == 0
-    assert "1 of 49 cells" in document.read_text()
+    assert "1 of 57 cells" in document.read_text()
     assert "old" not in document.read_text()
     document.write_text("no markers")
     assert CliRunner().invoke(command.app, words).exit_code == 2

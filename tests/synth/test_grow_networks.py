@@ -12,9 +12,10 @@ from synth.grow import GrowOptions, grow, label_question, zone_oracle
 from synth.network_oracle import entries_that_matter, margin_gradients
 from synth.oracle import Effort
 from synth.result import StopReason
+from verifier.bounds import BoundOptions
 from verifier.check import replay
 from verifier.deadline import Deadline
-from verifier.errors import InputError
+from verifier.errors import InputError, NetworkTooLargeError
 from verifier.evaluation import evaluate
 from verifier.lowering import lower
 from verifier.onnx_import import load_network
@@ -112,6 +113,13 @@ def test_a_planted_counterexample_is_never_swallowed():
     assert not result.neighbourhood.box().contains(planted)
     assert exact_supremum(network, goal, result.neighbourhood.box()) < 0.0
     assert result.neighbourhood.epsilons[0] == 1.0
+
+
+def test_a_network_too_large_for_bounds_is_refused_at_once():
+    network = linear_network([np.zeros(4), np.ones(4)], [0.0, -1.0])
+    options = VerifyOptions(bounds=BoundOptions(most_entries=7))
+    with pytest.raises(NetworkTooLargeError, match="8 multiplications, wanted at most 7"):
+        grow(network, np.zeros(network.input_shape), first_pixel(network), 0, 1, verify_options=options)
 
 
 def test_pixels_without_a_path_to_the_scores_are_found():

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from verifier.bounds.backward import relaxations
 from verifier.bounds.graph import TorchGraph, torch_graph
 from verifier.bounds.interval import Interval, intersect
-from verifier.bounds.options import BoundMethod, BoundOptions
+from verifier.bounds.options import BoundMethod, BoundOptions, check_size
 from verifier.bounds.relaxation import relax
 from verifier.bounds.results import NodeBounds, RegionBounds
 from verifier.bounds.shallow import ShallowTightener
@@ -139,6 +139,8 @@ def analyse_values(
     start: NodeBounds | None = None,
 ) -> Analysis:
     """Intervals of all values over the box; see `analyse_region` and, for what a `start` does, `tightened_region`."""
+    if start is None:
+        check_size(canonical, options)
     if box.lower.size != canonical.input_size:
         raise InputError(f"region: got {box.lower.size} entries, wanted the network's input, {canonical.input_size}")
     graph = torch_graph(canonical)
@@ -192,6 +194,7 @@ def analyse_region(
 
     Raises:
         InputError: The box has another number of entries than the network's input.
+        NetworkTooLargeError: The network's matrices have more entries than the options allow.
 
     Soundness: every bound holds at every point of the box, up to float64 rounding.
     """

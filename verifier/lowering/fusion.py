@@ -87,7 +87,7 @@ class _Fusion:
             changed = True
             terms += composed
             if inner.bias.any():
-                bias += outer.matrix() @ inner.bias
+                bias += outer.times(inner.bias)
         merged = _merged(terms)
         if not changed and len(merged) == len(terms):
             return node

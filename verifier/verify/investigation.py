@@ -227,6 +227,8 @@ class Investigation:
             return UnknownReason.TIE
         if self._was_interrupted:
             return UnknownReason.INTERRUPTED
+        if self._territory.is_too_large:
+            return UnknownReason.TOO_LARGE
         if self._was_cut_short:
             return UnknownReason.TIME_LIMIT
         has_candidate = self._milp is not None and (self._milp.witness is not None or self._case.is_nearly_violated)
@@ -293,11 +295,13 @@ class Investigation:
     # Bounds.
 
     def _region(self, deadline: Deadline) -> RegionBounds | None:
-        """The region's bounds; None if there is no time or no need to compute them."""
-        if self._territory.bounds is None and self._may_go_on(deadline):
+        """The region's bounds; None if there is no time or no need to compute them, or the network is too large."""
+        territory = self._territory
+        if territory.bounds is None and not territory.is_too_large and self._may_go_on(deadline):
             with self._stage("analysis") as detail:
-                region = self._territory.analyse(self._plan.analysis, deadline)
-                detail.append(f"{self._plan.analysis.name}: {region.unstable_units} units unstable")
+                region = territory.analyse(self._plan.analysis, deadline)
+                found = "the network is too large" if region is None else f"{region.unstable_units} units unstable"
+                detail.append(f"{self._plan.analysis.name}: {found}")
         return self._territory.bounds
 
     def _sharpen(self, deadline: Deadline) -> None:

@@ -1,17 +1,19 @@
 """What all queries on one network and one region share: the bounds of the region and the points tried in it."""
 
+import logging
 from collections.abc import Callable
 
 from verifier.bounds import RegionBounds
 from verifier.bounds.engine import BoundEngine
 from verifier.deadline import Deadline
-from verifier.errors import InputError
+from verifier.errors import InputError, NetworkTooLargeError
 from verifier.lowering import lower
 from verifier.network import Network
 from verifier.region import Box
 from verifier.search import Cover
 from verifier.verify.evidence import Evidence
 
+_log = logging.getLogger(__name__)
 _TIGHTENING_SECONDS = 10.0
 _TIGHTENING_SHARE = 0.2
 
@@ -23,6 +25,7 @@ class Territory:
         evidence: The points tried.
         bounds: The bounds of the region, once there are any.
         is_sharpened, is_tightened: Whether `sharpen` and `tighten` have run.
+        is_too_large: Whether an analysis was refused because of the network's size.
         cover: Splits that the last search of this region made, or one of another region: where the next one starts.
 
     Raises:
@@ -35,7 +38,7 @@ class Territory:
         if bounds is not None:
             _check_bounds(network, region, bounds)
         self.network, self.region, self.bounds = network, region, bounds
-        self.is_sharpened = self.is_tightened = False
+        self.is_sharpened = self.is_tightened = self.is_too_large = False
         self.cover = cover
         self.evidence = Evidence(network, region)
 
@@ -44,10 +47,14 @@ class Territory:
         """ReLUs and window maxima left open; None before the analysis."""
         return None if self.bounds is None else self.bounds.unstable_units
 
-    def analyse(self, engine: BoundEngine, deadline: Deadline) -> RegionBounds:
-        """The bounds of the region, computed at the first call."""
-        if self.bounds is None:
-            self.bounds = engine.analyse(lower(self.network), self.region, deadline=deadline)
+    def analyse(self, engine: BoundEngine, deadline: Deadline) -> RegionBounds | None:
+        """The bounds of the region, computed at the first call; None if the network is too large for any."""
+        if self.bounds is None and not self.is_too_large:
+            try:
+                self.bounds = engine.analyse(lower(self.network), self.region, deadline=deadline)
+            except NetworkTooLargeError as error:
+                _log.warning("%s: %s", self.network.path, error)
+                self.is_too_large = True
         return self.bounds
 
     def sharpen(self, how: Callable[[RegionBounds, Deadline], RegionBounds], deadline: Deadline) -> None:

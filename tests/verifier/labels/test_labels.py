@@ -42,6 +42,16 @@ def states(classification) -> list[LabelState]:
     return [result.state for result in classification.results]
 
 
+def test_a_network_too_large_for_bounds_leaves_labels_undecided_that_no_image_settles():
+    options = VerifyOptions(bounds=BoundOptions(most_entries=1))
+    found = classify_labels(NETWORK, image(0.25, 0.0), box((0.25, 0.75), (0.0, 0.125)), 2, options=options)
+    undecided = LabelState.UNDECIDED
+    assert states(found) == [LabelState.BOTH, undecided, LabelState.BOTH, undecided]
+    verdict = found.results[1].stays_out.verdict
+    assert isinstance(verdict, Unknown)
+    assert verdict.reason is UnknownReason.TOO_LARGE
+
+
 @pytest.mark.parametrize("options", [VerifyOptions(), BOUNDS_ONLY, VerifyOptions(engine=EngineChoice.MILP)])
 def test_all_states_by_hand(options):
     # Second place: a (0.25 to 0.75) or 1/2; b never (0 to 0.125).

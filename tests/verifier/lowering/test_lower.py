@@ -344,3 +344,16 @@ def test_imported_networks_give_the_runtime_s_scores_in_canonical_form(data: byt
     scores = assert_equal(network).evaluate(points.reshape(3, -1).astype(np.float64))[-1]
     outputs = runtime.run(network, points)
     np.testing.assert_allclose(evaluation.apply_head(network.head, scores), outputs, rtol=1e-4, atol=1e-4)
+
+
+def test_lowering_builds_no_matrix_of_a_convolution(monkeypatch) -> None:
+    """A network whose matrices would fill the memory is lowered all the same."""
+
+    def refuse(_self: ConvolutionMap) -> None:
+        raise AssertionError("the matrix of a convolution")
+
+    monkeypatch.setattr(ConvolutionMap, "matrix", refuse)
+    shift = AddConstant(constants(RNG, 3, 1, 1))
+    lowered = lower(chain((3, 200, 200), shift, conv_op(64, 3), norm_op(64), Relu(), conv_op(64, 64)))
+    assert kinds(lowered) == ["Affine", "Relu", "Affine"]
+    assert lowered.most_entries > 1e9

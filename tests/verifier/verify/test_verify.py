@@ -13,7 +13,7 @@ from verifier.bounds import BoundMethod, BoundOptions
 from verifier.bounds.engine import OwnEngine
 from verifier.certificate import TrustedClaim
 from verifier.deadline import Deadline
-from verifier.errors import InputError, SolverUnavailableError
+from verifier.errors import InputError, NetworkTooLargeError, SolverUnavailableError
 from verifier.evaluation import evaluate
 from verifier.lowering import lower
 from verifier.network import Network
@@ -135,6 +135,25 @@ def test_bounds_alone_say_that_they_are_incomplete():
     assert verdict.reason is UnknownReason.INCOMPLETE
     assert 0 < verdict.best_bound < math.inf
     assert isinstance(verify(query, falsifier=ATTACK).verdict, Robust)
+
+
+def test_a_network_too_large_for_bounds_is_never_proved_but_can_be_refuted():
+    network = dense_network([([[1.0], [0.0]], [0.0, 0.5]), ([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])])
+    goal = stays_in_top_k(0, 1, 2)
+    holds, breaks = Query(network, pixel(0.75, 1.0), goal), Query(network, pixel(0.25, 1.0), goal)
+    assert isinstance(verify(holds).verdict, Robust)
+    entries = lower(network).most_entries
+    for engine in (EngineChoice.AUTO, EngineChoice.BOUNDS, EngineChoice.MILP, EngineChoice.SEARCH):
+        enough = options(engine, bounds=BoundOptions(most_entries=entries))
+        assert isinstance(verify(holds, options=enough).verdict, Robust)
+        small = options(engine, bounds=BoundOptions(most_entries=entries - 1), require_certificate=True)
+        verdict = verify(holds, falsifier=ATTACK, options=small).verdict
+        assert isinstance(verdict, Unknown)
+        assert verdict.reason is UnknownReason.TOO_LARGE
+        assert verdict.best_bound == math.inf
+        assert isinstance(verify(breaks, falsifier=ATTACK, options=small).verdict, Vulnerable)
+    with pytest.raises(NetworkTooLargeError, match=r"multiplications, wanted at most"):
+        OwnEngine(small.bounds).analyse(lower(network), holds.region, deadline=Deadline())
 
 
 # ---- brute force ------------------------------------------------------------------------------------------------------------

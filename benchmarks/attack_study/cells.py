@@ -24,10 +24,13 @@ TOP_K = {
     "quad k=2 two": ("quad", (("k", 2), ("scheme", "random"), ("size", 2))),
     "quad k=3 one": ("quad", (("k", 3), ("scheme", "random"), ("size", 1))),
     "quad k=2 even": ("quad", (("k", 2), ("scheme", "global"), ("members", (0, 2, 4, 6, 8)))),
+    "six k=3 two": ("six", (("k", 3), ("scheme", "random"), ("size", 2))),
+    "six k=4 one": ("six", (("k", 4), ("scheme", "random"), ("size", 1))),
 }
 """The settings of the specified-label attacks by name: images, k, and S.
 
-S is one or two random labels of the clean top k, or all even digits. In every one there are k relevant labels or more besides S.
+S is one or two random labels of the clean top k, or all even digits. In every one there are k relevant labels or more besides S, and with six
+digits more than k, as the paper wants and its code does not.
 """
 COMPETITORS = ("tkml-ap-u", "kfool", "ml-cw-u")
 

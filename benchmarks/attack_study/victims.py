@@ -20,7 +20,7 @@ from nets.options import Schedule, TrainingOptions
 from nets.training import multi_hot, train_network
 from verifier.errors import InputError
 
-CANVASES = {"double": DOUBLE_MNIST, "triple": TRIPLE_MNIST, "quad": Canvas(64, 128, 4)}
+CANVASES = {"double": DOUBLE_MNIST, "triple": TRIPLE_MNIST, "quad": Canvas(64, 128, 4), "six": Canvas(64, 192, 6)}
 POOL = 600
 _BATCH, _RATE, _DECAY = 128, 1e-2, 0.05
 _IMAGES_SEED = 4093

@@ -29,8 +29,8 @@ TOP_K = {
 }
 """The settings of the specified-label attacks by name: images, k, and S.
 
-S is one or two random labels of the clean top k, or all even digits. In every one there are k relevant labels or more besides S, and with six
-digits more than k, as the paper wants and its code does not.
+S is one or two random labels of the clean top k, or all even digits. In every one there are k relevant labels or more besides S,
+and with six digits more than k, as the paper wants and its code does not.
 """
 COMPETITORS = ("tkml-ap-u", "kfool", "ml-cw-u")
 

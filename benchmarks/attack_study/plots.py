@@ -50,7 +50,7 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
     drawings: dict[str, tuple[bool, tuple[float, float], Callable[[Any, Sequence[Record]], None]]] = {
         "attacks-showing-many": (bool(measured(records, "showing-many")), (9.0, 6.4), _draw_showing_many),
         "attacks-mla-lp": (bool(measured(records, "mla-lp")), (8.4, 4.0), _draw_programmes),
-        "attacks-top-k": (bool(measured(records, "top-k")), (9.0, 8.0), _draw_top_k),
+        "attacks-top-k": (bool(measured(records, "top-k")), (11.0, 8.0), _draw_top_k),
         "attacks-universal": (bool(measured(records, "universal")), (6.4, 4.0), _draw_universal),
     }
     written = []

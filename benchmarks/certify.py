@@ -1,8 +1,7 @@
-"""Measures verification and growth on the shipped networks and, where present, the published ones.
+"""Measures verification on the shipped networks and, where present, the published ones.
 
     python benchmarks/certify.py labels  --out out/benchmark.jsonl   # share of labels decided, seconds, by engine and solver
-    python benchmarks/certify.py grow    --out out/benchmark.jsonl   # weighted size, queries, seconds, against two baselines
-    python benchmarks/certify.py report  --out out/benchmark.jsonl   # the tables of PERFORMANCE.md
+    python benchmarks/certify.py report  --out out/benchmark.jsonl   # a table of PERFORMANCE.md
 
 Every run is one line of JSON, appended when it ends; what the file already holds is not run again, so a measurement can be
 interrupted and resumed. `labels` classifies all labels of one image at once under one time limit; a label counts as decided
@@ -15,7 +14,7 @@ import platform
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,24 +24,13 @@ import numpy as np
 import typer
 
 import aureole
-from attacks.margin import MarginAttack
 from nets import shipped
-from synth import baselines
-from synth.grow import grow as grow_neighbourhood
-from synth.result import GrowResult
-from verifier.deadline import Deadline
 from verifier.errors import AureoleError
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "published"
 EPSILONS = (0.001, 0.002, 0.005, 0.01, 0.02)
 ENGINES = ("auto", "bounds", "auto-lirpa", "milp:highs", "milp:cbc", "milp:gurobi", "milp:scip", "search")
 K = 2
-METHODS: dict[str, Callable[..., GrowResult]] = {
-    "grow": grow_neighbourhood,
-    "uniform": baselines.uniform,
-    "layer-by-layer": baselines.layer_by_layer,
-}
-
 app = typer.Typer(add_completion=False)
 
 
@@ -69,21 +57,18 @@ def network_names() -> list[str]:
     return [*shipped.names(), *(f"published:{path.stem.split('_')[1]}" for path in published)]
 
 
-def load(name: str) -> tuple[aureole.Network, np.ndarray, np.ndarray | None, list[tuple[int, ...]]]:
-    """A network with its images, object masks (published ones have none) and label sets."""
+def load(name: str) -> tuple[aureole.Network, np.ndarray]:
+    """A network with its images."""
     if name.startswith("published:"):
         path = next(PUBLISHED.glob(f"*_{name.removeprefix('published:')}_*.onnx"))
         archive = np.load(PUBLISHED / "dmnist-images.npz")
-        labels = [tuple(pair) for pair in json.loads(str(archive["labels"]))]
-        return aureole.load_network(path), archive["images"].astype(np.float32) / np.float32(255), None, labels
-    images = shipped.images()
-    labels = [tuple(int(label) for label in row) for row in images.labels]
-    return aureole.load_network(shipped.network_path(name)), images.images, images.masks, labels
+        return aureole.load_network(path), archive["images"].astype(np.float32) / np.float32(255)
+    return aureole.load_network(shipped.network_path(name)), shipped.images().images
 
 
 def measure_labels(case: Case) -> dict[str, Any]:
     """Classifies one image's labels under one time limit."""
-    network, images, _, _ = load(case.network)
+    network, images = load(case.network)
     image = images[case.image]
     engine, _, solver = case.engine.partition(":")
     start = time.perf_counter()
@@ -100,30 +85,6 @@ def measure_labels(case: Case) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "states": states, "unstable_units": answer.unstable_units}
 
 
-def measure_grow(case: Case) -> dict[str, Any]:
-    """Grows one neighbourhood around the first object, the second object's label being the target."""
-    network, images, masks, labels = load(case.network)
-    if masks is None:
-        raise typer.BadParameter("grow needs object masks; the published images have none")
-    start = time.perf_counter()
-    result = METHODS[case.engine](
-        network,
-        images[case.image],
-        masks[case.image][0],
-        labels[case.image][1],
-        K,
-        falsifier=MarginAttack(seed=0),
-        deadline=Deadline.after(case.limit),
-    )
-    return {
-        "seconds": time.perf_counter() - start,
-        "weighted_size": result.weighted_size,
-        "queries": result.queries,
-        "is_proved": result.is_proved,
-        "epsilons": [float(epsilon) for epsilon in result.neighbourhood.epsilons],
-    }
-
-
 def run_case(case: Case) -> dict[str, Any]:
     """One line of the results file; an error is a result, so that a long measurement goes on."""
     import torch
@@ -133,7 +94,7 @@ def run_case(case: Case) -> dict[str, Any]:
         zip(("kind", "network", "image", "engine", "epsilon", "limit"), case.key, strict=True)
     )
     try:
-        record |= measure_labels(case) if case.kind == "labels" else measure_grow(case)
+        record |= measure_labels(case)
     except AureoleError as error:
         record["error"] = f"{type(error).__name__}: {error}"
     return record
@@ -188,25 +149,6 @@ def labels(
     run_all(cases, out, jobs)
 
 
-@app.command()
-def grow(
-    out: Out = Path("out/benchmark.jsonl"),
-    networks: Names = "strided3-none",
-    methods: Names = "",
-    images: int = 10,
-    limit: float = 60.0,
-    jobs: int = 2,
-) -> None:
-    """Measures growth against the two baselines."""
-    cases = [
-        Case("grow", network, image, method, None, limit)
-        for network in networks.split(",")
-        for image in range(images)
-        for method in (methods.split(",") if methods else METHODS)
-    ]
-    run_all(cases, out, jobs)
-
-
 def groups(records: list[dict[str, Any]], *fields: str) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
     """Records that agree in the given fields, in order of first appearance."""
     table: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -238,16 +180,6 @@ def report(out: Out = Path("out/benchmark.jsonl")) -> None:
     for (network, engine), rows in groups(measured, "network", "engine"):
         cells = [label_cell([row for row in rows if row["epsilon"] == size]) for size in sizes]
         print(f"| {network} | {engine} | {len({row['image'] for row in rows})} | " + " | ".join(cells) + " |")
-    grown = [record for record in records if record["kind"] == "grow" and "error" not in record]
-    if grown:
-        print(
-            "\n| network | method | images | weighted size | queries | seconds | proved |\n|---|---|---|---|---|---|---|"
-        )
-    for (network, method), rows in groups(grown, "network", "engine"):
-        medians = [statistics.median(row[field] for row in rows) for field in ("weighted_size", "queries", "seconds")]
-        proved = sum(row["is_proved"] for row in rows)
-        cells = f"{medians[0]:.3f} | {medians[1]:g} | {medians[2]:.1f} | {proved}/{len(rows)}"
-        print(f"| {network} | {method} | {len(rows)} | {cells} |")
 
 
 if __name__ == "__main__":

@@ -138,7 +138,8 @@ def _draw_top_k(figure: Any, records: Sequence[Record]) -> None:
                         bars = [[what.value - what.low], [what.high - what.value]]
                         at = place + 0.18 * (shift - 1.5)
                         shown[method] = axes.errorbar(at, what.value, bars, fmt=marker, color=colour, markersize=5)
-        left.set(ylabel="l2, median" if topk.norm_of(name) == "l2" else "norm reported, median", yscale="log")
+        is_l2 = topk.norm_of(name) == "l2"
+        left.set(ylabel="l2, median" if is_l2 else "norm reported, median", yscale="linear" if is_l2 else "log")
         left.set_title(f"{name}: change", fontsize=10)
         right.set(ylabel="drop of AP, mean")
         right.set_title(f"{name}: drop of AP@k", fontsize=10)

@@ -132,9 +132,15 @@ class Goal:
         is_whole = (self.needed == (self.sign != 0).sum(dim=1))[:, None]
         falls = self.off & is_whole & ((~self.off).sum(dim=1, keepdim=True) >= k)
         rises = self.on & is_whole & (entering <= k)
-        above = top_places(scores.masked_fill(self.off, -torch.inf)) < k
-        below = (top_places(scores.masked_fill(self.on, -torch.inf)) >= k - entering) & ~self.on
-        return (falls[:, :, None] & above[:, None, :]) | (rises[:, :, None] & below[:, None, :])
+        found = torch.zeros((*scores.shape, scores.shape[1]), dtype=torch.bool, device=scores.device)
+        # Most goals ask for one of the two only, and the places are what takes time.
+        if bool(falls.any()):
+            above = top_places(scores.masked_fill(self.off, -torch.inf)) < k
+            found |= falls[:, :, None] & above[:, None, :]
+        if bool(rises.any()):
+            below = (top_places(scores.masked_fill(self.on, -torch.inf)) >= k - entering) & ~self.on
+            found |= rises[:, :, None] & below[:, None, :]
+        return found
 
     def search_margin(self, scores: Float[Tensor, "rows labels"]) -> Float[Tensor, " rows"]:
         """The least of the search margins: > 0 iff the row has succeeded; 0 where nothing is needed."""

@@ -53,7 +53,8 @@ class _UnitStepper:
         if self._rule.momentum is not None and self._momentum is not None:
             length = gradients.abs().sum(dim=1, keepdim=True).clamp(min=_TINY)
             self._momentum = direction = self._rule.momentum * self._momentum + gradients / length
-        return self._domain.project(points + self._size * _unit(direction, self._rule))
+        # The unit step is fresh, so it is scaled and moved in place.
+        return self._domain.project(_unit(direction, self._rule).mul_(self._size).add_(points))
 
 
 def _unit(direction: Rows, rule: UnitStep) -> Rows:

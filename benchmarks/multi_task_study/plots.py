@@ -5,12 +5,13 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; s
 
 import statistics
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from benchmarks.multi_task_study.cells import AUXILIARIES, PERTURBATIONS
 from benchmarks.multi_task_study.records import Record
-from benchmarks.multi_task_study.report import MEASURES, differences
+from benchmarks.multi_task_study.report import MEASURES, chosen, differences
 from benchmarks.pictures import save
 
 _LOOKS = {"STA": ("#000000", "^"), "MTA": ("#0072b2", "s"), "MP": ("#d55e00", "o")}
@@ -18,40 +19,44 @@ _LOOKS = {"STA": ("#000000", "^"), "MTA": ("#0072b2", "s"), "MP": ("#d55e00", "o
 
 def draw(records: Sequence[Record], folder: Path) -> Path:
     """Writes `multi-task-gains.png` into the folder and returns its path. The same records give the same bytes."""
-    single = [record for record in records if record["problem"] == "single"]
 
     def draw_both(figure: Any) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-        _draw_gains(left, single)
-        _draw_costs(right, single)
+        _draw_gains(left, records)
+        _draw_costs(right, chosen(records, problem="single"))
 
     path = folder / "multi-task-gains.png"
-    save(path, (9.5, 4.2), draw_both, grid="y")
+    save(path, (10.5, 5.0), draw_both, grid="both")
     return path
 
 
 def _draw_gains(axes: Any, records: Sequence[Record]) -> None:
     """One dot a seed: percentage points over STA of the training that is otherwise the same."""
-    names = []
-    for is_targeted in (False, True):
-        for auxiliaries in AUXILIARIES[1:]:
-            own = [r for r in records if r["is_targeted"] is is_targeted and tuple(r["auxiliaries"]) == auxiliaries]
-            for measure in ("PGD untargeted", "PGD targeted"):
+    names: list[str] = []
+    for problem, digits in (("single", "one digit"), ("double", "two digits")):
+        for is_targeted, auxiliaries in product((False, True), AUXILIARIES[1:]):
+            own = [
+                record
+                for record in chosen(records, problem=problem, is_targeted=is_targeted)
+                if tuple(record["auxiliaries"]) == auxiliaries
+            ]
+            for measure in ("PGD untargeted", "PGD targeted") if own else ():
                 for shift, perturbation in ((-0.15, "MTA"), (0.15, "MP")):
                     points = [100 * each for each in differences(own, perturbation, MEASURES[measure])]
                     colour, marker = _LOOKS[perturbation]
                     places = [len(names) + shift + 0.06 * (seed - 1) for seed in range(len(points))]
-                    axes.plot(places, points, marker, color=colour, markersize=5, linestyle="none")
+                    axes.plot(points, places, marker, color=colour, markersize=5, linestyle="none")
                 trained = "targeted" if is_targeted else "untargeted"
                 plural = "s" * (len(auxiliaries) > 1)
-                names.append(f"+{len(auxiliaries)} task{plural}\ntrained {trained}\nattacked {measure[4:]}")
-    axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.set_xticks(range(len(names)), names, fontsize=7)
-    axes.set_ylabel("percentage points over STA")
-    axes.set_title("Adversarial accuracy of the main task, one dot a seed", fontsize=11)
+                names.append(f"{digits}, +{len(auxiliaries)} task{plural}: {trained}, {measure}")
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("percentage points over STA, one dot a seed")
+    axes.set_title("Adversarial accuracy of the main task, by training and attack", fontsize=11)
     for name in PERTURBATIONS[1:]:
-        axes.plot([], [], _LOOKS[name][1], color=_LOOKS[name][0], label=name)
-    axes.legend(frameon=False, fontsize=9)
+        axes.plot([], [], _LOOKS[name][1], color=_LOOKS[name][0], linestyle="none", label=name)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
 
 
 def _draw_costs(axes: Any, records: Sequence[Record]) -> None:

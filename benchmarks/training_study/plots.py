@@ -1,8 +1,9 @@
-"""The pictures: what is proved and what survives the attack by epsilon, and what proofs cost in accuracy.
+"""The pictures: what is proved and what survives the attack by epsilon, what proofs cost in accuracy, how far an object may change.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; shapes say the same again.
 """
 
+import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from benchmarks.pictures import save
 from benchmarks.topk.results import Record
 from benchmarks.training_study.questions import KINDS
-from benchmarks.training_study.report import VERIFIED, price, tallies
+from benchmarks.training_study.report import VERIFIED, price, sizes, tallies
 from benchmarks.training_study.subjects import SUBJECTS
 
 LOOKS = {
@@ -36,6 +37,7 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
         "training-certified": (_is_measured(records, _WHOLE), (9.0, 4.4), _draw_whole),
         "training-other-object": (_is_measured(records, _OTHER), (9.0, 4.4), _draw_other),
         "training-price": (bool(_priced(records)), (9.0, 4.4), _draw_price),
+        "training-neighbourhoods": (any(sizes(records, name) for name in SUBJECTS), (9.0, 4.0), _draw_neighbourhoods),
     }
     written = []
     for name, (is_measured, size, draw) in drawings.items():
@@ -93,3 +95,20 @@ def _draw_price(figure: Any, records: Sequence[Record]) -> None:
         axes.set(title=f"epsilon {epsilon}", xlabel="exact top-2, clean", ylim=(-0.03, 1.03))
     panels[0].set_ylabel("share proved")
     figure.legend(shown.values(), shown.keys(), loc="outside right center", frameon=False)
+
+
+def _draw_neighbourhoods(figure: Any, records: Sequence[Record]) -> None:
+    """The weighted size of every neighbourhood, a column a network, and their median as a line."""
+    axes = figure.subplots()
+    names = [name for name in LOOKS if sizes(records, name)]
+    for place, name in enumerate(names):
+        found, (colour, marker) = sizes(records, name), LOOKS[name]
+        # Side by side in the order of the images, so that equal sizes do not hide one another.
+        places = [place + 0.5 * (index / max(1, len(found) - 1) - 0.5) for index in range(len(found))]
+        axes.plot(places, found, marker, color=colour, markersize=4, alpha=0.7)
+        axes.hlines(statistics.median(found), place - 0.35, place + 0.35, color=colour, linewidth=2)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(ylabel="weighted size", ylim=(-0.03, None))
+    axes.set_title(
+        "Proved neighbourhoods of one digit in which the other's label stays; lines are medians", fontsize=11
+    )

@@ -85,6 +85,7 @@ def render(records: Sequence[Record]) -> str:
     sections = [
         ("Measured on", _measured_on(records)),
         ("Networks", _networks(records)),
+        ("All at a glance", _summary(records)),
         ("Every pixel changes: both labels stay in the top 2", _proofs(records, _WHOLE)),
         ("The same, right before and after the attack alone", _attacked(records)),
         ("The same on the images where the complete verifier was asked", _proofs(records, _WHOLE, SEARCHED_ONLY)),
@@ -126,6 +127,27 @@ def _networks(records: Sequence[Record]) -> str:
     return table(["network", "learns from", "steps x images", "training, s", "exact top-2"], rows) if rows else ""
 
 
+def _summary(records: Sequence[Record]) -> str:
+    """Accuracy, shares after the attack and proved at the larger epsilons, median neighbourhood, training seconds."""
+    epsilons = [f"{epsilon:g}" for epsilon in KINDS[_WHOLE].epsilons[1:]]
+
+    def cells(name: str) -> Sequence[str]:
+        attacked, proved = tallies(records, _WHOLE, name), tallies(records, _WHOLE, name, VERIFIED)
+        grown = sizes(records, name)
+        if not proved or not grown:
+            return []
+        trained = [(f"{100 * r['clean']:.1f}%", f"{r['train_seconds']:.0f}") for r in of(records, "network", name)]
+        clean, spent = trained[0] if trained else ("-", "-")
+        after = [share(attacked[epsilon].unbroken, attacked[epsilon].total) for epsilon in epsilons]
+        certified = [share(proved[epsilon].proved, proved[epsilon].total) for epsilon in epsilons]
+        return [clean, *after, *certified, f"{statistics.median(grown):.3f}", spent]
+
+    rows = _rows(cells)
+    measured = [f"{what} {epsilon}" for what in ("attacked,", "proved,") for epsilon in epsilons]
+    header = ["network", "clean", *measured, "median neighbourhood", "training, s"]
+    return table(header, rows) if rows else ""
+
+
 def _proofs(records: Sequence[Record], kind: str, efforts: Collection[str] = VERIFIED) -> str:
     def cells(name: str) -> Sequence[str]:
         found = tallies(records, kind, name, efforts)
@@ -162,10 +184,16 @@ def _neighbourhoods(records: Sequence[Record]) -> str:
         if not own:
             return []
         uppers = [record["upper_bound"] or 0.0 for record in own]
-        return [str(len(own)), f"{statistics.median(sizes(records, name)):.3f}", f"{statistics.median(uppers):.3f}"]
+        found = sorted(sizes(records, name))
+        spread = f"{found[0]:.3f}-{found[-1]:.3f}"
+        return [str(len(own)), f"{statistics.median(found):.3f}", spread, f"{statistics.median(uppers):.3f}"]
 
     rows = _rows(cells)
-    return table(["network", "images", "median weighted size", "median upper bound"], rows) if rows else ""
+    return (
+        table(["network", "images", "median weighted size", "smallest to largest", "median upper bound"], rows)
+        if rows
+        else ""
+    )
 
 
 def price(records: Sequence[Record], epsilon: str) -> Mapping[str, tuple[float, float]]:

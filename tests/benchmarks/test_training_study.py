@@ -199,7 +199,9 @@ def test_tables_count_what_was_marked() -> None:
         "0% / 0% / 100%",
     ]
     assert row_of(text, "One digit's ink", "none")[2] == "0% / 50% / 50%"
-    assert row_of(text, "Maximal layered", "none") == ["3", "0.250", "0.250"]
+    assert row_of(text, "Maximal layered", "none") == ["3", "0.250", "0.000-0.750", "0.250"]
+    # Accuracy, unbroken at 0.02 and 0.05, proved at 0.02 and 0.05, median size, seconds.
+    assert row_of(text, "All at a glance", "none") == ["95.0%", "75%", "12.5%", "33.3%", "0%", "0.250", "61"]
     assert row_of(text, "Networks", "none")[-2:] == ["61 (scaled)", "0.9500"]
     assert "1 ended in an error" in text
     assert "`linf`" not in text
@@ -220,6 +222,7 @@ def test_pictures_are_drawn_and_repeat(tmp_path: Path) -> None:
         "training-certified.png",
         "training-other-object.png",
         "training-price.png",
+        "training-neighbourhoods.png",
     ]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     assert plots.draw_all([], tmp_path / "none") == []

@@ -181,6 +181,13 @@ def run(ascent: Ascent, model: Model, starts: Float[Tensor, "rows ..."], deadlin
         taken += 1
 
 
+def _finite(gradients: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows ..."]:
+    """The gradients with 0 for every entry that is not finite; a finite sum says that there is none."""
+    if bool(gradients.sum().isfinite()):
+        return gradients
+    return torch.nan_to_num(gradients, nan=0.0, posinf=0.0, neginf=0.0)
+
+
 def _evaluate(
     ascent: Ascent, model: Model, points: Float[Tensor, "rows ..."], *, needs_gradient: bool
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows ..."], Float[Tensor, " rows"], Float[Tensor, " rows"] | None]:
@@ -195,7 +202,7 @@ def _evaluate(
     reached = ascent.objective(scores.detach(), points)
     return (
         torch.nan_to_num(losses.detach(), nan=-torch.inf),
-        torch.nan_to_num(gradients, nan=0.0, posinf=0.0, neginf=0.0),
+        _finite(gradients),
         torch.where(reached.isfinite(), reached, -torch.inf),
         None if ascent.record is None else ascent.record(scores.detach()),
     )

@@ -111,12 +111,13 @@ class Goal:
 
     def _rivals_of_sets(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """What all of `off` must be below and all of `on` above, and where that is known; 0 where it is not."""
-        staying = scores.masked_fill(self.off, -torch.inf).topk(k, dim=1).values[:, k - 1 :]
-        others = scores.masked_fill(self.on, -torch.inf).topk(k, dim=1).values
-        entering = others.gather(1, (k - self.on.sum(dim=1, keepdim=True)).clamp(0, k - 1))
-        rival = torch.where(self.off, staying, entering)
+        entering = self.on.sum(dim=1, keepdim=True)
+        rival = scores.masked_fill(self.off, -torch.inf).topk(k, dim=1).values[:, k - 1 :].expand_as(scores)
+        if bool(entering.any()):
+            others = scores.masked_fill(self.on, -torch.inf).topk(k, dim=1).values
+            rival = torch.where(self.off, rival, others.gather(1, (k - entering).clamp(0, k - 1)))
         # More labels than k never fit into the top k, whatever is said of each.
-        is_known = rival.isfinite() & (self.off | (self.on.sum(dim=1, keepdim=True) <= k))
+        is_known = rival.isfinite() & (self.off | (entering <= k))
         return torch.where(is_known, rival, 0.0), is_known
 
     def pairs(self, scores: Float[Tensor, "rows labels"]) -> Bool[Tensor, "rows labels labels"]:

@@ -1,6 +1,7 @@
 """The network under attack: fast scores to search with, float64 scores to decide with."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,7 +83,21 @@ def prepare(
     searched = doubled if is_double else _frozen(network).to(device, torch.float32)
     dtype = torch.float64 if is_double else torch.float32
     given = Head(head) if head is not None else Head.NONE
-    return Victim(_flat(searched, shape), _flat(doubled, shape), shape, device, dtype, given, None)
+    victim = Victim(_flat(searched, shape), _flat(doubled, shape), shape, device, dtype, given, None)
+    _try_out(victim)
+    return victim
+
+
+def _try_out(victim: Victim) -> None:
+    """Runs a black image through somebody else's module, so that what does not fit is said before the work."""
+    try:
+        victim.scores(torch.zeros((1, math.prod(victim.shape))), 1)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"network: the module does not run on images of shape {victim.shape} in float64 ({reason}); wanted one that maps"
+            " (rows, channels, height, width) in [0, 1] to logits (rows, labels)"
+        ) from error
 
 
 def _frozen(module: nn.Module) -> nn.Module:
@@ -92,6 +107,8 @@ def _frozen(module: nn.Module) -> nn.Module:
 def _flat(model: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     def scores(images: Tensor) -> Tensor:
         answer = model(images.reshape(len(images), *shape))
+        if not isinstance(answer, Tensor):
+            raise InputError(f"network: got output of type {type(answer).__name__}, wanted a tensor ({len(images)}, labels)")
         if answer.ndim != 2 or len(answer) != len(images):
             raise InputError(f"network: got output of shape {tuple(answer.shape)}, wanted ({len(images)}, labels)")
         return answer

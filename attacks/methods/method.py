@@ -72,7 +72,7 @@ class Method:
             InputError: A radius without a norm, or a radius out of range.
         """
         if eps is not None and not 0 <= eps < float("inf"):
-            raise InputError(f"eps: got {eps}, wanted a number >= 0")
+            raise InputError(f"eps: got {eps}, wanted a finite number >= 0")
         used = norm or self.norm
         if used is None and eps is not None:
             raise InputError(f"{self.name}: uses no ball by default; with eps give a norm, such as norm='linf'")

@@ -151,6 +151,14 @@ def coding(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
         "JPEG, goal hiding-single: success, share of it left after coding, success against the coding network",
         table(header, rows),
     )
+    header = ["attack", "plain", *(f"adaptive at {quality}" for quality in QUALITIES)]
+    stages = (None, *QUALITIES)
+    sizes = [
+        [method, *(str(estimate(smallest(of(own, method=method, through=each)).values(), "median")) for each in stages)]
+        for method in ("pgd", "mi-fgsm", "ml-cw")
+        if of(plain, method=method)
+    ]
+    yield "JPEG: median l2 of the successes", table(header, sizes)
 
 
 def survivors(records: Iterable[Record], quality: int) -> dict[int, str]:

@@ -16,6 +16,13 @@ from verifier.network import Head
 IMAGES, LABELS = images_and_labels("typed")
 
 
+class InDictionary(nn.Module):
+    """Scores where nobody looks for them."""
+
+    def forward(self, images):
+        return {"logits": images.flatten(1)}
+
+
 def run(network=None, images=IMAGES, labels=LABELS, **more):
     return attacks.run(typed_network() if network is None else network, images, labels, **more)
 
@@ -52,7 +59,9 @@ def run(network=None, images=IMAGES, labels=LABELS, **more):
         ({"images": IMAGES.flatten(1)}, "wanted (n,"),
         ({"images": IMAGES * float("nan")}, "not a number"),
         ({"network": torch_module(), "images": IMAGES, "labels": LABELS, "head": "tanh"}, "wanted one of none"),
-        ({"network": nn.Flatten(0)}, "wanted (3, labels)"),
+        ({"network": nn.Flatten(0)}, "wanted (1, labels)"),
+        ({"network": nn.Conv2d(7, 2, 1)}, "does not run on images of shape (1, 3, 3) in float64"),
+        ({"network": InDictionary()}, "got output of type dict, wanted a tensor (1, labels)"),
     ],
 )
 def test_refused_with_the_reason(options, says):

@@ -40,6 +40,7 @@ from aureole.options import (
     PropertyWords,
     RegionWords,
     RequireOption,
+    RobustLossChoice,
     RunOptions,
     SeedOption,
     SidesName,
@@ -51,6 +52,7 @@ from aureole.options import (
     ThresholdOption,
     TimeoutOption,
     TraceOption,
+    TrainingWords,
     WeightsOption,
     WidthsOption,
 )
@@ -364,26 +366,29 @@ def train(
         list[str] | None, typer.Option("--task", metavar="T", help="An auxiliary task, odd or prime; repeatable.")
     ] = None,
     perturbation: Annotated[
-        str, typer.Option("--perturbation", metavar="P", help="STA, MTA or MP: with tasks, under linf.")
-    ] = "MP",
+        str | None,
+        typer.Option("--perturbation", metavar="P", help="STA, MTA or MP, with tasks under linf; MP if not given."),
+    ] = None,
+    targeted: Annotated[
+        bool, typer.Option("--targeted", help="Perturb towards wrong answers, with tasks under linf.")
+    ] = False,
+    robust_loss: Annotated[
+        RobustLossChoice | None,
+        typer.Option("--robust-loss", help="What ibp, crown-ibp and sabr lower, at its worst; set if not given."),
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option("--epsilon", metavar="E", help="The radius of linf, ibp, crown-ibp or sabr, if not the recipe's."),
+    ] = None,
     seed: SeedOption = 0,
     out: OutOption = DEFAULT_OUT,
 ) -> int:
     """Trains a Double-MNIST network from a seed; writes the ONNX file and a record of every choice."""
     from aureole.commands import train as command
 
-    return command.run(
-        architecture,
-        defence,
-        mnist_dir,
-        steps,
-        seed,
-        out,
-        loss=loss,
-        head=head,
-        tasks=tasks or (),
-        perturbation=perturbation,
-    )
+    chosen = robust_loss.value if robust_loss else None
+    words = TrainingWords(steps, loss, head, tuple(tasks or ()), perturbation, targeted, chosen, epsilon)
+    return command.run(architecture, defence, mnist_dir, seed, out, words)
 
 
 @app.command()

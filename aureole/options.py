@@ -72,6 +72,38 @@ class DefenceChoice(StrEnum):
     SABR = "sabr"
 
 
+class RobustLossChoice(StrEnum):
+    """What `--robust-loss` can name."""
+
+    SET = "set"
+    TOP_K = "top-k"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingWords:
+    """The options that change a recipe of training, as given; None keeps what the recipe has.
+
+    Attributes:
+        steps: Batches.
+        loss: Of the clean images.
+        head: Of the network.
+        tasks: Auxiliary tasks.
+        perturbation: Which images several tasks learn from.
+        is_targeted: Whether those are led towards wrong answers.
+        robust_loss: What certified training makes of its bounds.
+        epsilon: The radius of adversarial or certified training.
+    """
+
+    steps: int | None = None
+    loss: str | None = None
+    head: str = "linear"
+    tasks: tuple[str, ...] = ()
+    perturbation: str | None = None
+    is_targeted: bool = False
+    robust_loss: str | None = None
+    epsilon: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class PropertyWords:
     """The options that describe a property, as given.

@@ -9,6 +9,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from verifier.errors import InputError
+
+
+class FolderError(InputError):
+    """A folder cannot be made, or takes no files."""
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, if it is not there; files can be written into it.
+
+    Raises:
+        FolderError: It cannot be made, or nothing can be written into it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise FolderError(f"{path}: no folder to write files into ({reason}); choose another") from error
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write beside `path`, then rename onto it, so that no reader ever sees half a file.

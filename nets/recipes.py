@@ -11,6 +11,7 @@ from nets.augmentation import Augmentation, Rectangles
 from nets.label_graph import LabelGraph
 from nets.losses import ProjectedGradient
 from nets.options import AdversarialTraining, CertifiedTraining, Defence, Schedule, TaskTraining, TrainingOptions
+from nets.tasks import TASKS
 from verifier.errors import InputError
 
 DefenceName = Literal["none", "l0", "linf", "ibp", "crown-ibp", "sabr"]
@@ -20,6 +21,8 @@ DEFENCES: Final[tuple[DefenceName, ...]] = get_args(DefenceName)
 _MILD: Final = Augmentation(rotation_degrees=10.0, scale=0.1, shear=0.1)
 _OFF: Final = Augmentation()
 _LOSS: Final = "ranking"
+_ROBUST_LOSS: Final = "set"
+_PERTURBATION: Final = "MP"
 
 _PLAIN: Final[dict[str, Schedule]] = {
     "cnn4k": Schedule(20_000, learning_rate=2e-2, weight_decay=1e-3),
@@ -123,37 +126,95 @@ def with_pieces(
     loss: str | None = None,
     head: str = "linear",
     tasks: Sequence[str] = (),
-    perturbation: str = "MP",
+    perturbation: str | None = None,
+    is_targeted: bool = False,
+    robust_loss: str | None = None,
+    epsilon: float | None = None,
 ) -> TrainingOptions:
     """The options with other pieces, by name; without any, the options themselves.
+
+    What is asked for has an effect: a piece that nothing would use is refused.
 
     Args:
         options: A recipe.
         loss: A key of `nets.losses.LOSSES`; None keeps the recipe's.
         head: A key of `HEADS`.
         tasks: Auxiliary tasks, keys of `nets.tasks.TASKS`.
-        perturbation: STA, MTA or MP; it counts with tasks under the L-infinity defence.
+        perturbation: A key of `nets.mixed_perturbations.PERTURBATIONS` in either case, with tasks under the L-infinity defence;
+            None for mixed ones.
+        is_targeted: As in `TaskTraining`, with tasks under the L-infinity defence.
+        robust_loss: A key of `nets.certified.ROBUST_LOSSES`, in certified training; None keeps the recipe's. The top-k loss needs
+            the bounds of all rivals, so it takes the place of the recipe's number of them too.
+        epsilon: The radius of adversarial or certified training, in (0, 1]; None keeps the recipe's.
 
     Raises:
-        InputError: a name is unknown, or pieces do not go together; the message lists what there is.
+        InputError: a name is unknown, or pieces do not go together; the message lists what there is, or says what to do.
     """
     if head not in HEADS:
         raise InputError(f"head {head!r}: unknown; wanted one of {', '.join(HEADS)}")
-    # Made without tasks too, so that an unknown perturbation is refused rather than ignored.
-    chosen = TaskTraining(tuple(tasks), perturbation)
-    return replace(options, loss=loss or options.loss, graph=HEADS[head], tasks=chosen if tasks else None)
+    chosen = TaskTraining(tuple(tasks), (_PERTURBATION if perturbation is None else perturbation).upper(), is_targeted)
+    if perturbation is not None:
+        _refuse_unperturbed(f"perturbation {chosen.perturbation}", options.defence, chosen)
+    if is_targeted:
+        _refuse_unperturbed("targeted", options.defence, chosen)
+    return replace(
+        options,
+        loss=loss or options.loss,
+        graph=HEADS[head],
+        tasks=chosen if tasks else None,
+        defence=_with_radius(_with_robust_loss(options.defence, robust_loss), epsilon),
+    )
 
 
-def run_name(name: str, defence: str, options: TrainingOptions) -> str:
-    """`<architecture>-<defence>`, and what differs from a recipe's pieces: the name of a run's files."""
+def _refuse_unperturbed(what: str, defence: Defence, tasks: TaskTraining) -> None:
+    if not tasks.auxiliaries:
+        raise InputError(
+            f"{what}: has no effect without auxiliary tasks; add one ({', '.join(TASKS)}), or leave it out"
+        )
+    if not isinstance(defence, AdversarialTraining):
+        raise InputError(f"{what}: only the defence linf perturbs images for tasks; choose that, or leave it out")
+
+
+def _with_robust_loss(defence: Defence, robust_loss: str | None) -> Defence:
+    if robust_loss is None:
+        return defence
+    if not isinstance(defence, CertifiedTraining):
+        raise InputError(
+            f"robust loss {robust_loss}: only certified training has one; choose ibp, crown-ibp or sabr, or leave it out"
+        )
+    return replace(defence, robust_loss=robust_loss, rivals=defence.rivals if robust_loss == _ROBUST_LOSS else None)
+
+
+def _with_radius(defence: Defence, epsilon: float | None) -> Defence:
+    if epsilon is None:
+        return defence
+    if not isinstance(defence, AdversarialTraining | CertifiedTraining):
+        raise InputError(
+            f"epsilon {epsilon}: this defence has no radius; choose linf, ibp, crown-ibp or sabr, or leave it out"
+        )
+    if not 0 < epsilon <= 1:
+        raise InputError(f"epsilon {epsilon}: wanted a radius above 0 and at most 1, pixels being in [0, 1]")
+    return replace(defence, attack=replace(defence.attack, epsilon=epsilon))
+
+
+def run_name(name: str, defence: str, options: TrainingOptions, epsilon: float | None = None) -> str:
+    """`<architecture>-<defence>`, and what differs from a recipe's pieces: the name of a run's files.
+
+    The radius is part of it only where `epsilon` repeats it, and neither the seed nor the schedule is.
+    """
     parts = [name, defence]
+    if epsilon is not None:
+        parts.append(f"eps{epsilon}")
+    if isinstance(options.defence, CertifiedTraining) and options.defence.robust_loss != _ROBUST_LOSS:
+        parts.append(options.defence.robust_loss)
     if options.loss != _LOSS:
         parts.append(options.loss)
     if options.graph is not None:
         parts.append("ml-gcn")
     if options.tasks is not None:
-        parts += [*options.tasks.auxiliaries, options.tasks.perturbation.lower()]
-        parts += ["targeted"] if options.tasks.is_targeted else []
+        parts += options.tasks.auxiliaries
+        if isinstance(options.defence, AdversarialTraining):
+            parts += [options.tasks.perturbation.lower()] + ["targeted"] * options.tasks.is_targeted
     return "-".join(parts)
 
 

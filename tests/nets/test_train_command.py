@@ -138,6 +138,84 @@ def test_unknown_pieces_are_refused() -> None:
         with_pieces(options, perturbation="SGD")
     with pytest.raises(InputError, match="wanted different ones of odd, prime"):
         with_pieces(options, tasks=("even",))
+    with pytest.raises(InputError, match="unknown robust_loss; wanted one of set, top-k"):
+        with_pieces(recipe("strided2", "ibp"), robust_loss="hinge")
+    for epsilon in (0.0, -0.1, 1.1, float("nan")):
+        with pytest.raises(InputError, match="wanted a radius above 0 and at most 1"):
+            with_pieces(recipe("strided2", "linf"), epsilon=epsilon)
+
+
+@pytest.mark.parametrize(
+    ("defence", "pieces", "message"),
+    [
+        ("linf", {"perturbation": "MTA"}, "perturbation MTA: has no effect without auxiliary tasks; add one"),
+        ("linf", {"is_targeted": True}, "targeted: has no effect without auxiliary tasks; add one"),
+        ("none", {"perturbation": "mta", "tasks": ("odd",)}, "perturbation MTA: only the defence linf perturbs images"),
+        ("l0", {"is_targeted": True, "tasks": ("odd",)}, "targeted: only the defence linf perturbs images"),
+        ("sabr", {"perturbation": "STA", "tasks": ("odd",)}, "perturbation STA: only the defence linf perturbs images"),
+        ("linf", {"robust_loss": "set"}, "robust loss set: only certified training has one"),
+        ("none", {"robust_loss": "top-k"}, "robust loss top-k: only certified training has one"),
+        ("none", {"epsilon": 0.1}, "epsilon 0.1: this defence has no radius"),
+        ("l0", {"epsilon": 0.1}, "epsilon 0.1: this defence has no radius"),
+    ],
+)
+def test_pieces_without_effect_are_refused(defence: str, pieces: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}.*or leave it out$"):
+        with_pieces(recipe("strided2", defence), **pieces)
+
+
+@pytest.mark.parametrize(
+    ("defence", "pieces", "suffix", "recorded"),
+    [
+        (
+            "linf",
+            {"tasks": ("odd", "prime"), "is_targeted": True},
+            "odd-prime-mp-targeted",
+            {"tasks": {"auxiliaries": ["odd", "prime"], "perturbation": "MP", "is_targeted": True}},
+        ),
+        ("linf", {"tasks": ("odd",), "perturbation": "sta"}, "odd-sta", {"tasks": {"perturbation": "STA"}}),
+        ("linf", {"epsilon": 0.05}, "eps0.05", {"defence": {"attack": {"epsilon": 0.05}}}),
+        ("none", {"tasks": ("odd",)}, "odd", {"defence": None}),
+        ("ibp", {"robust_loss": "set"}, "", {"defence": {"robust_loss": "set"}}),
+        ("ibp", {"robust_loss": "top-k"}, "top-k", {"defence": {"robust_loss": "top-k"}}),
+        ("crown-ibp", {"robust_loss": "top-k"}, "top-k", {"defence": {"robust_loss": "top-k", "rivals": None}}),
+        ("crown-ibp", {"robust_loss": "set"}, "", {"defence": {"robust_loss": "set", "rivals": 1}}),
+        (
+            "sabr",
+            {"epsilon": 0.04, "robust_loss": "top-k", "loss": "bce"},
+            "eps0.04-top-k-bce",
+            {"loss": "bce", "defence": {"attack": {"epsilon": 0.04}, "robust_loss": "top-k", "box_share": 0.1}},
+        ),
+    ],
+)
+def test_a_run_with_chosen_pieces_is_named_and_recorded(
+    mnist_dir: Path,
+    tmp_path: Path,
+    defence: str,
+    pieces: dict[str, object],
+    suffix: str,
+    recorded: dict[str, object],
+) -> None:
+    options = replace(with_pieces(recipe("digit28", defence), **pieces), schedule=Schedule(3, batch_size=4))
+    name = run_name("digit28", defence, options, pieces.get("epsilon"))
+    assert name == "-".join(filter(None, ("digit28", defence, suffix)))
+    trained = train("digit28", defence, 1, mnist_dir, tmp_path, options, name=name)
+    assert trained.name == trained.onnx_path.stem == name
+    assert contains(json.loads(trained.record_path.read_text())["options"], recorded)
+    assert evaluate(load_network(trained.onnx_path), np.zeros((1, 1, 28, 28))).shape == (1, 10)
+
+
+def contains(tree: object, part: object) -> bool:
+    """Whether every value of `part` is in the JSON tree at the same place."""
+    if isinstance(part, dict):
+        return isinstance(tree, dict) and all(key in tree and contains(tree[key], part[key]) for key in part)
+    return tree == part
+
+
+def test_the_radius_is_in_the_name_only_where_it_is_asked_for() -> None:
+    options = with_pieces(recipe("strided3", "linf"), epsilon=0.05)
+    assert run_name("strided3", "linf", options) == "strided3-linf"
+    assert run_name("strided3", "linf", options, 0.05) == "strided3-linf-eps0.05"
 
 
 def test_an_unknown_defence_is_refused() -> None:

@@ -28,7 +28,7 @@ class Job:
 
     Attributes:
         network: The network.
-        images, labels: What is attacked, and the true labels.
+        images, labels: What is attacked, and the true labels; the images' pixels are read where they are needed.
         goal: What each image is to become, from all of them together.
         method, variant, method_options: The attack.
         words: As given, for the ball and the defence.
@@ -48,7 +48,11 @@ class Job:
     keys: tuple[str, ...]
 
     def pixels(self, rows: Sequence[int]) -> Float[np.ndarray, "rows ..."]:
-        """Some clean images in one array; never all of a large set without need."""
+        """Some clean images in one array, read anew; never all of a large set without need.
+
+        Raises:
+            InputError: One can no longer be read, or has changed.
+        """
         return np.stack([self.images[row].pixels for row in rows])
 
     @property
@@ -90,33 +94,72 @@ def make_job(
         method.ball(norm_of(words.norm), words.epsilon, int(np.prod(network.input_shape)))
         if words.jpeg is not None:
             check_jpeg(network.input_shape, words.jpeg)
-    pixels = np.stack([image.pixels for image in images])
-    scores = clean_scores(network, words, pixels, run)
+    seen = _look(network, images, words, run)
+    scores = seen.scores
     is_top_k = attacks.GOALS[goal_words.name].rule is Rule.TOP_K
     truth = labels if labels is not None else _own_labels(scores, options, options.k if is_top_k else None)
     with as_usage():
         goal = attacks.make_goal(
-            goal_words.name, torch.from_numpy(truth), scores, options, keys=row_keys(pixels, truth), seed=run.seed
+            goal_words.name, torch.from_numpy(truth), scores, options, keys=row_keys(seen.draws, truth), seed=run.seed
         )
     if not bool(goal.eligible.any()):
         raise InputError(f"goal {goal.name}: no eligible image among {len(images)}; wanted: {goal.requirement}")
-    keys = tuple(_key(pixels[row], truth[row], goal, row) for row in range(len(images)))
+    keys = tuple(_key(begun, truth[row], goal, row) for row, begun in enumerate(seen.names))
     return Job(network, tuple(images), truth, goal, method, variant, given, words, run, keys)
 
 
-def clean_scores(network: Network, words: MethodWords, pixels: np.ndarray, run: AttackRun) -> torch.Tensor:
-    """The logits of the network that is attacked."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What is kept of the clean images when all have been read once, a batch at a time.
+
+    Attributes:
+        scores: The logits of the network that is attacked.
+        draws, names: Hashes of each image's pixels, begun: labels follow in `row_keys`, labels and goal in a row's name.
+    """
+
+    scores: torch.Tensor
+    draws: Sequence[Any]
+    names: Sequence[Any]
+
+
+def _look(network: Network, images: Sequence[NamedImage], words: MethodWords, run: AttackRun) -> _Seen:
+    """Reads every image once, a batch at a time."""
     target, head = attacked_network(network, words), network.head.value
     victim = prepare(target, network.input_shape, torch.device(run.device), None if target is network else head)
-    return victim.scores(torch.from_numpy(pixels.reshape(len(pixels), -1).copy()), run.batch)
+    scores: list[torch.Tensor] = []
+    draws: list[Any] = []
+    names: list[Any] = []
+    for start in range(0, len(images), run.batch):
+        pixels = np.stack([image.pixels for image in images[start : start + run.batch]])
+        scores.append(victim.scores(torch.from_numpy(pixels.reshape(len(pixels), -1)), run.batch))
+        draws += [begun_draw(image) for image in pixels]
+        names += [hashlib.sha256(image.tobytes()) for image in pixels]
+    return _Seen(torch.cat(scores), draws, names)
 
 
-def row_keys(pixels: np.ndarray, labels: np.ndarray) -> list[int]:
-    """The numbers that `attacks.run` draws each row's random choices from, so that both choose the same."""
+def begun_draw(pixels: np.ndarray) -> Any:
+    """The hash that `row_keys` goes on with, so that the pixels need not be held until the labels are known."""
+    return hashlib.blake2b(pixels.tobytes(), digest_size=8)
+
+
+def row_keys(draws: Sequence[Any], labels: np.ndarray) -> list[int]:
+    """The numbers that `attacks.run` draws each row's random choices from, so that both choose the same.
+
+    Args:
+        draws: `begun_draw` of each row's pixels; unchanged.
+        labels: Each row's true labels.
+    """
     return [
-        int.from_bytes(hashlib.blake2b(image.tobytes() + truth.tobytes(), digest_size=8).digest(), "big")
-        for image, truth in zip(pixels, labels, strict=True)
+        int.from_bytes(_followed(begun, truth.tobytes()).digest(), "big")
+        for begun, truth in zip(draws, labels, strict=True)
     ]
+
+
+def _followed(begun: Any, content: bytes) -> Any:
+    """The hash of what `begun` has seen followed by this; `begun` stays as it is."""
+    whole = begun.copy()
+    whole.update(content)
+    return whole
 
 
 def settings(job: Job, goal_words: GoalWords) -> dict[str, Any]:
@@ -181,6 +224,7 @@ def norm_of(name: str | None) -> Any:
     return name
 
 
-def _key(pixels: np.ndarray, truth: np.ndarray, goal: Goal, row: int) -> str:
+def _key(begun: Any, truth: np.ndarray, goal: Goal, row: int) -> str:
+    """The row's name: a hash, begun with its pixels."""
     asked = f"{goal.sign[row].tolist()} {int(goal.needed[row])} {goal.k} {goal.threshold}"
-    return hashlib.sha256(pixels.tobytes() + truth.tobytes() + asked.encode()).hexdigest()[:20]
+    return str(_followed(begun, truth.tobytes() + asked.encode()).hexdigest())[:20]

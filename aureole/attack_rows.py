@@ -2,15 +2,27 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 
 import attacks
 from attacks.jpeg import jpeg
 from attacks.methods import Variant
-from attacks.metrics import Attacked, Norm, norms, rmsd
+from attacks.metrics import (
+    Attacked,
+    Average,
+    Norm,
+    Summary,
+    average_perturbation,
+    mean_defined,
+    norms,
+    rmsd,
+    summarise,
+)
 from aureole.attack_job import Job, norm_of
 from aureole.attack_journal import Journal, Row, adversarial_name, clean_name
 from verifier.evaluation import evaluate
@@ -28,8 +40,9 @@ def attack_all(job: Job, journal: Journal, on_rows: Callable[[int, str], None]) 
     pending = eligible if job.method.is_universal and waiting else waiting
     for start in range(0, len(pending), size):
         rows = pending[start : start + size]
-        for row, (values, image) in zip(rows, _attack(job, rows), strict=True):
-            journal.add(values, image, job.images[row].pixels)
+        clean = job.pixels(rows)
+        for original, (values, image) in zip(clean, _attack(job, rows, clean), strict=True):
+            journal.add(values, image, original)
         on_rows(len(rows), job.images[rows[-1]].name)
 
 
@@ -44,16 +57,21 @@ def result_rows(job: Job, journal: Journal) -> list[Row]:
     return rows
 
 
-def attacked_rows(job: Job, journal: Journal) -> Attacked | None:
-    """The finished rows for the metrics; None if there are none."""
+def summary_of(job: Job, journal: Journal) -> Summary | None:
+    """All metrics of the finished rows; None if there are none.
+
+    How large the changes are was measured when each row was finished, so that no image is read again.
+    """
     places = [place for place, key in enumerate(job.keys) if key in journal.rows]
     if not places:
         return None
     rows = [journal.rows[job.keys[place]] for place in places]
     goal = job.goal
-    return Attacked(
-        job.pixels(places),
-        np.stack([journal.image(job.keys[place]) for place in places]),
+    # Not a number, so that a metric of the images that `_sizes` leaves out would not pass for one.
+    unread = np.full((len(places), 1), np.nan)
+    attacked = Attacked(
+        unread,
+        unread,
         np.array([row["clean_scores"] for row in rows]),
         np.array([row["scores"] for row in rows]),
         job.labels[places],
@@ -64,15 +82,28 @@ def attacked_rows(job: Job, journal: Journal) -> Attacked | None:
         goal.k,
         goal.threshold,
     )
+    summary = summarise(attacked)
+    return replace(summary, values={**summary.values, **_sizes(rows, attacked.success)})
 
 
-def _attack(job: Job, rows: Sequence[int]) -> list[tuple[Row, np.ndarray]]:
+def _sizes(rows: Sequence[Row], won: Bool[np.ndarray, " rows"]) -> dict[str, Average]:
+    """The metrics of the changes under the names that `summarise` gives them, from the sizes kept with the rows."""
+    size = {norm: np.array([row[norm.value] for row in rows], dtype=np.float64) for norm in Norm}
+    return {
+        "APer (l2, successes)": Average(average_perturbation(size[Norm.L2], won, "successes"), int(won.sum()), 0),
+        "APer (l2, all)": Average(average_perturbation(size[Norm.L2], won, "all"), len(won), 0),
+        **{f"{norm} (successes)": mean_defined(np.where(won, size[norm], np.nan)) for norm in Norm},
+        "RMSD of 255": mean_defined(np.array([row["rmsd"] for row in rows], dtype=np.float64)),
+    }
+
+
+def _attack(job: Job, rows: Sequence[int], pixels: Float[np.ndarray, "rows ..."]) -> list[tuple[Row, np.ndarray]]:
     """The results of some rows and their adversarial images."""
     began = time.monotonic()
     goal, head = job.goal.at(torch.tensor(rows)), job.network.head.value
     result = attacks.run(
         job.target,
-        torch.from_numpy(job.pixels(rows)),
+        torch.from_numpy(pixels),
         torch.from_numpy(job.labels[list(rows)]),
         method=job.method.name,
         variant=job.variant.value,

@@ -1,8 +1,12 @@
 """Many images from the command line, with their true labels."""
 
 import csv
-from collections.abc import Callable, Sequence
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,76 +20,126 @@ from verifier.region import check_image
 _SUFFIXES = (".png", ".npy")
 _SPLITS = {"voc": "test", "coco": "val2017", "nus-wide": "test"}
 _SETS = tuple(f"{kind}:" for kind in _SPLITS)
+_RANGE = re.compile(r"([0-9]{1,9}(?:-[0-9]{1,9})?):(.+)", re.DOTALL)
+Pixels = Float32[np.ndarray, "..."]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedImage:
-    """One image and where it came from.
+    """One image and where it came from; its pixels are read anew whenever they are asked for, so that many images fit.
 
     Attributes:
-        name: As on the command line; within a stack with its number in brackets.
-        pixels: float32 of the network's input shape.
+        name: As on the command line; within a stack with its number in brackets, within a set with its path there.
+        read: Reads its pixels.
+        digest: SHA-256 of the pixels when it was named.
         shipped: Its number among the shipped images, or None.
         labels: Its true labels if it is from an annotated set, or None.
         classes: How many classes that set has.
     """
 
     name: str
-    pixels: Float32[np.ndarray, "..."]
+    read: Callable[[], Pixels]
+    digest: bytes
     shipped: int | None = None
     labels: tuple[int, ...] | None = None
     classes: int = 0
 
+    @property
+    def pixels(self) -> Pixels:
+        """float32 of the network's input shape, the same each time.
+
+        Raises:
+            InputError: The image can no longer be read, or is another than when it was named.
+        """
+        found = self.read()
+        if _digest(found) != self.digest:
+            raise InputError(f"images {self.name}: has changed since this command began; run it again")
+        return found
+
+
+def _digest(pixels: Pixels) -> bytes:
+    return hashlib.sha256(pixels.tobytes()).digest()
+
+
+def _image(
+    name: str,
+    read: Callable[[], Pixels],
+    *,
+    shipped: int | None = None,
+    labels: tuple[int, ...] | None = None,
+    classes: int = 0,
+) -> NamedImage:
+    """The image, after reading it once: what cannot be used is refused before any work."""
+    return NamedImage(name, read, _digest(read()), shipped, labels, classes)
+
 
 def read_images(references: Sequence[str], shape: tuple[int, ...]) -> list[NamedImage]:
-    """The images that references name, each once.
+    """The images that references name, each once; every one has been read, and none is held.
 
     A reference is `shipped:N` or `shipped:A-B`, a PNG or NPY file, an NPY file of several images (one more axis in front), a
     folder of such files, or a split of an annotated set in its official layout, `voc:SPLIT:FOLDER`, `coco:SPLIT:FOLDER` or
-    `nus-wide:SPLIT:FOLDER`; pictures of a set are resized to the network's input.
+    `nus-wide:SPLIT:FOLDER`, or its images A to B, `voc:SPLIT:A-B:FOLDER`, counted from 0; pictures of a set are resized to the
+    network's input.
 
     Raises:
-        MissingFileError, UsageError, InputError: A reference names nothing, or an image cannot be used.
+        MissingFileError, UsageError, InputError: A reference names nothing, an image cannot be used, or two that differ have
+            one name.
     """
     found: dict[str, NamedImage] = {}
     for reference in references:
         for image in _named(reference, shape):
-            found.setdefault(image.name, image)
+            first = found.setdefault(image.name, image)
+            if (first.digest, first.labels) != (image.digest, image.labels):
+                raise InputError(
+                    f"images {image.name}: named twice, with other pixels or labels; wanted one image a name: take the"
+                    " second out of the set's list, or give its file another name"
+                )
     if not found:
         raise InputError(f"images {', '.join(references)}: no image found; wanted PNG or NPY files")
     return list(found.values())
 
 
-def _named(reference: str, shape: tuple[int, ...]) -> list[NamedImage]:
+def _named(reference: str, shape: tuple[int, ...]) -> Iterator[NamedImage]:
     if reference.startswith(SHIPPED_PREFIX):
-        return [
-            NamedImage(f"{SHIPPED_PREFIX}{place}", read_image(f"{SHIPPED_PREFIX}{place}", shape), place)
-            for place in _shipped_places(reference)
-        ]
-    if reference.startswith(_SETS):
-        return _of_set(reference, shape)
+        for place in _shipped_places(reference):
+            name = f"{SHIPPED_PREFIX}{place}"
+            # All of these few small images lie in one file, which reading one takes as long as reading all.
+            yield _image(name, partial(np.copy, read_image(name, shape)), shipped=place)
+    elif reference.startswith(_SETS):
+        yield from _of_set(reference, shape)
+    else:
+        yield from _of_path(reference, shape)
+
+
+def _of_path(reference: str, shape: tuple[int, ...]) -> Iterator[NamedImage]:
     path = Path(reference)
     if not path.exists():
         raise MissingFileError(f"images {reference}: no such file or folder")
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-        return [image for file in files for image in _named(str(file), shape)]
-    if path.suffix.lower() == ".npy":
-        stack = _stack(path, shape)
-        if stack is not None:
-            return [NamedImage(f"{reference}[{place}]", pixels) for place, pixels in enumerate(stack)]
-    return [NamedImage(reference, read_image(reference, shape))]
+        for file in files:
+            yield from _named(str(file), shape)
+        return
+    count = _stacked(path, shape) if path.suffix.lower() == ".npy" else None
+    if count is None:
+        yield _image(reference, partial(read_image, reference, shape))
+        return
+    for place in range(count):
+        yield _image(f"{reference}[{place}]", partial(_of_stack, path, place, shape))
 
 
-def _of_set(reference: str, shape: tuple[int, ...]) -> list[NamedImage]:
-    """The images of one split of an annotated set, with their labels."""
+def _of_set(reference: str, shape: tuple[int, ...]) -> Iterator[NamedImage]:
+    """The images of one split of an annotated set, or a range of them, with their labels."""
     from nets import readers
 
     kind, _, rest = reference.partition(":")
     split, colon, folder = rest.partition(":")
+    ranged = _RANGE.fullmatch(folder)
+    words, folder = ranged.groups() if ranged else (None, folder)
     if not (split and colon and folder):
         raise UsageError(
-            f"images {reference}: wanted {kind}:SPLIT:FOLDER, such as {kind}:{_SPLITS[kind]}:path/to/folder"
+            f"images {reference}: wanted {kind}:SPLIT:FOLDER, such as"
+            f" {kind}:{_SPLITS[kind]}:path/to/folder, or {kind}:SPLIT:A-B:FOLDER"
         )
     if not Path(folder).is_dir():
         raise MissingFileError(f"images {reference}: no folder {folder}")
@@ -99,15 +153,25 @@ def _of_set(reference: str, shape: tuple[int, ...]) -> list[NamedImage]:
         "nus-wide": readers.read_nus_wide,
     }
     found = reading[kind](Path(folder), split)
-    return [
-        NamedImage(
-            f"{reference}/{image.path.name}",
-            readers.read_pixels(image.path, *shape),
+    places = range(len(found.images)) if words is None else _set_places(reference, words, len(found.images))
+    for image in found.images[places.start : places.stop]:
+        yield _image(
+            f"{kind}:{split}:{folder}/{image.path.relative_to(found.folder).as_posix()}",
+            partial(readers.read_pixels, image.path, *shape),
             labels=image.labels,
             classes=len(found.names),
         )
-        for image in found.images
-    ]
+
+
+def _set_places(reference: str, words: str, count: int) -> range:
+    """The images that N or A-B means among so many of a split."""
+    first, _, last = words.partition("-")
+    start, stop = int(first), int(last or first)
+    if stop < start:
+        raise UsageError(f"images {reference}: wanted the smaller number first")
+    if stop >= count:
+        raise UsageError(f"images {reference}: the split has {count} images; wanted numbers from 0 to {count - 1}")
+    return range(start, stop + 1)
 
 
 def _shipped_places(reference: str) -> range:
@@ -122,17 +186,26 @@ def _shipped_places(reference: str) -> range:
     return range(start, stop + 1)
 
 
-def _stack(path: Path, shape: tuple[int, ...]) -> Float32[np.ndarray, "..."] | None:
-    """The images of an NPY file with one more axis than an image, None if it holds a single one."""
+def _stacked(path: Path, shape: tuple[int, ...]) -> int | None:
+    """How many images an NPY file with one more axis than an image holds, None if it is none or holds a single one."""
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None  # read_image says what is wrong with it
     if not isinstance(array, np.ndarray) or array.ndim != len(shape) + 1 or array.shape[1:] != shape or len(array) == 1:
         return None
     if array.dtype.kind != "f":
         raise InputError(f"{path}: got dtype {array.dtype}, wanted float32 or float64 in [0, 1]")
-    return np.stack([check_image(pixels, shape).astype(np.float32) for pixels in array])
+    return len(array)
+
+
+def _of_stack(path: Path, place: int, shape: tuple[int, ...]) -> Pixels:
+    """One image of such a file; the others are not read."""
+    try:
+        pixels = np.array(np.load(path, mmap_mode="r", allow_pickle=False)[place])
+    except (OSError, ValueError, EOFError, IndexError) as error:
+        raise InputError(f"{path}[{place}]: no longer readable ({error}); run the command again") from error
+    return check_image(pixels, shape).astype(np.float32)
 
 
 def known_labels(images: Sequence[NamedImage], labels: int) -> Bool[np.ndarray, "rows labels"] | None:
@@ -173,8 +246,8 @@ def _shipped_labels(images: Sequence[NamedImage], labels: int) -> Bool[np.ndarra
 def read_labels(path: Path, images: Sequence[NamedImage], labels: int) -> Bool[np.ndarray, "rows labels"]:
     """The true labels of the images, from a file.
 
-    An NPY file holds 0 and 1, one row an image in their order. A CSV file has the columns `image` (a name, or its last part) and
-    `labels` (such as 3 7).
+    An NPY file holds 0 and 1, one row an image in their order. A CSV file has the columns `image` (a name, or its last part
+    where only one image ends so) and `labels` (such as 3 7).
 
     Raises:
         MissingFileError: There is no such file.
@@ -194,11 +267,14 @@ def read_labels(path: Path, images: Sequence[NamedImage], labels: int) -> Bool[n
     if not rows or not {"image", "labels"} <= rows[0].keys():
         raise InputError(f"labels {path}: wanted a CSV file with the columns image and labels")
     known = {str(row["image"]): str(row["labels"] or "") for row in rows}
+    endings = Counter(Path(image.name).name for image in images)
     marks = np.zeros((len(images), labels), dtype=np.bool_)
     for place, image in enumerate(images):
-        words = known.get(image.name, known.get(Path(image.name).name))
+        ending = Path(image.name).name
+        words = known.get(image.name, known.get(ending) if endings[ending] == 1 else None)
         if words is None:
-            raise InputError(f"labels {path}: no row for image {image.name}")
+            several = "" if endings[ending] == 1 else f"; wanted its whole name, as {endings[ending]} images end so"
+            raise InputError(f"labels {path}: no row for image {image.name}{several}")
         for word in words.replace(",", " ").split():
             if not word.isdecimal() or int(word) >= labels:
                 raise InputError(f"labels {path}: image {image.name}: got {word!r}, wanted labels 0 to {labels - 1}")

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from attacks.metrics import summarise
 from aureole import api, terminal
 from aureole.attack_job import Job, make_job, settings
 from aureole.attack_journal import RESULTS_NAME, Journal, require_extra, write_results
 from aureole.attack_options import AttackRun, GoalWords, MethodWords
-from aureole.attack_pictures import Pair, draw_grid
+from aureole.attack_pictures import MOST_ROWS, Pair, draw_grid
 from aureole.attack_report import attack_code, attack_object, attack_text, listing, listing_object
-from aureole.attack_rows import attack_all, attacked_rows, result_rows
+from aureole.attack_rows import attack_all, result_rows, summary_of
 from aureole.exits import UsageError
 from aureole.image_sets import known_labels, read_images, read_labels
 from aureole.images import write_file
@@ -47,8 +46,7 @@ def run(
         _attack(job, journal)
         rows = result_rows(job, journal)
         files = _write(job, journal, rows, options.out)
-        attacked = attacked_rows(job, journal)
-        summary = None if attacked is None else summarise(attacked)
+        summary = summary_of(job, journal)
         content = attack_object(job, network_name, rows, summary, files)
         write_file(Path(files["summary"]), to_text(content).encode())
     if options.as_json:
@@ -97,11 +95,11 @@ def _write(job: Job, journal: Journal, rows: Sequence[Any], out: Path) -> dict[s
 
 
 def _pairs(job: Job, journal: Journal) -> list[Pair]:
+    """The images of the grid; those that it would leave out are not read."""
+    finished = [(image, key) for image, key in zip(job.images, job.keys, strict=True) if key in journal.rows]
     pairs = []
-    for image, key in zip(job.images, job.keys, strict=True):
-        row = journal.rows.get(key)
-        if row is None:
-            continue
+    for image, key in sorted(finished, key=lambda each: not journal.rows[each[1]]["success"])[:MOST_ROWS]:
+        row = journal.rows[key]
         words = [_top(row[name], job.network, job.goal.k) for name in ("clean_scores", "scores")]
         size = f"linf {row['linf']:.3g}, l2 {row['l2']:.3g}"
         pairs.append(

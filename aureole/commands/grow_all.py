@@ -65,8 +65,9 @@ def run(network_name: str, references: Sequence[str], words: GrowWords, options:
     maps: list[Path] = []
     images = read_images(references, network.input_shape)
     for image, stem in zip(images, stems_of(network_name, [image.name for image in images]), strict=True):
-        scores = evaluate(network, image.pixels[None].astype(np.float64))[0]
-        subject = Subject(network_name, network, image.name, image.pixels, scores)
+        pixels = image.pixels
+        scores = evaluate(network, pixels[None].astype(np.float64))[0]
+        subject = Subject(network_name, network, image.name, pixels, scores)
         try:
             pairs = list(pairs_of(subject, words))
         except InputError as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from nets.readers.outlines import Outline
 from verifier.errors import InputError
@@ -50,10 +51,12 @@ class LabelledImages:
     Attributes:
         names: The classes' names.
         images: The images.
+        folder: The folder that all images lie in, some sets' in folders of its own.
     """
 
     names: tuple[str, ...]
     images: tuple[LabelledImage, ...]
+    folder: Path
 
     def targets(self) -> Float32[np.ndarray, "images classes"]:
         """1 for a label and 0 for others."""
@@ -75,8 +78,10 @@ def read_pixels(path: Path, channels: int, height: int, width: int) -> Float32[n
     try:
         with Image.open(path) as picture:
             converted = picture.convert(modes[channels])
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as a picture ({error}); check the set's folder of images") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a picture ({why(error)}); check the set's folder of images"
+        ) from error
     if converted.size != (width, height):
         converted = converted.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(converted, dtype=np.float32).reshape(height, width, channels) / np.float32(255)
@@ -92,5 +97,17 @@ def read_lines(path: Path, what: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); wanted {what}") from error
+        raise InputError(f"{path}: cannot be read ({why(error)}); wanted {what}") from error
     return [line.strip() for line in lines if line.strip()]
+
+
+def why(error: Exception) -> str:
+    """What went wrong with a file, without the file's path, which the message around it names."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no known picture format"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def splits_there(names: Iterable[str]) -> str:
+    """The splits that exist, for the message about one that does not."""
+    return f"splits there: {', '.join(sorted(names)) or 'none'}"

@@ -8,6 +8,7 @@ from typing import Final
 from nets.readers.labelled import LabelledImage, LabelledImages, read_lines
 from verifier.errors import InputError
 
+_IMAGES: Final = "Flickr"
 # Split -> the list of its images, the folder of its labels, and what their file names end with.
 _SPLITS: Final = {
     "all": ("Imagelist.txt", "AllLabels", ""),
@@ -41,7 +42,7 @@ def read_nus_wide(directory: Path, split: str) -> LabelledImages:
     images = (
         LabelledImage(_image_path(directory, name), tuple(found)) for name, found in zip(listed, labels, strict=True)
     )
-    return LabelledImages(tuple(names), tuple(images))
+    return LabelledImages(tuple(names), tuple(images), directory / _IMAGES)
 
 
 def _image_path(directory: Path, listed: str) -> Path:
@@ -49,4 +50,4 @@ def _image_path(directory: Path, listed: str) -> Path:
     parts = PureWindowsPath(listed).parts
     if PureWindowsPath(listed).anchor or ".." in parts:
         raise InputError(f"{directory}: image {listed!r} lies outside the folder; wanted a relative path")
-    return directory.joinpath("Flickr", *parts)
+    return directory.joinpath(_IMAGES, *parts)

@@ -56,7 +56,7 @@ class PolygonOutline:
 
     Attributes:
         height, width: The image's size in pixels.
-        polygons: Corners (x, y) of each, three or more.
+        polygons: Corners (x, y) of each, three or more; without polygons no pixel is the object's.
     """
 
     height: int

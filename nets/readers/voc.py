@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
-from nets.readers.labelled import ImageObject, LabelledImage, LabelledImages, read_lines
+from nets.readers.labelled import ImageObject, LabelledImage, LabelledImages, read_lines, splits_there, why
 from nets.readers.outlines import BoxOutline, IndexedOutline, Outline
 from verifier.errors import InputError
 
+_IMAGES: Final = "JPEGImages"
 VOC_CLASSES: Final = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -28,8 +29,16 @@ def read_voc(
     Raises:
         InputError: A list or annotation is missing or damaged, or names an unknown class; the message names file and object.
     """
-    listed = read_lines(directory / "ImageSets" / "Main" / f"{split}.txt", "names of images, one a line")
-    return LabelledImages(names, tuple(_image(directory, name.split()[0], names, counts_difficult) for name in listed))
+    lists = directory / "ImageSets" / "Main"
+    listed = read_lines(lists / f"{split}.txt", f"names of images, one a line; {_splits(lists, names)}")
+    images = tuple(_image(directory, name.split()[0], names, counts_difficult) for name in listed)
+    return LabelledImages(names, images, directory / _IMAGES)
+
+
+def _splits(lists: Path, names: tuple[str, ...]) -> str:
+    """The splits that exist; beside them lie lists of single classes, such as `cat_val.txt`."""
+    of_classes = tuple(f"{name}_" for name in names)
+    return splits_there(path.stem for path in lists.glob("*.txt") if not path.stem.startswith(of_classes))
 
 
 def _image(directory: Path, name: str, names: tuple[str, ...], counts_difficult: bool) -> LabelledImage:
@@ -48,7 +57,7 @@ def _image(directory: Path, name: str, names: tuple[str, ...], counts_difficult:
         objects.append(ImageObject(names.index(label), outline, is_difficult))
     labels = {found.label for found in objects if counts_difficult or not found.is_uncertain}
     file_name = root.findtext("filename", f"{name}.jpg").strip()
-    return LabelledImage(directory / "JPEGImages" / Path(file_name).name, tuple(sorted(labels)), tuple(objects))
+    return LabelledImage(directory / _IMAGES / Path(file_name).name, tuple(sorted(labels)), tuple(objects))
 
 
 def _box(element: ElementTree.Element, height: int, width: int, path: Path, index: int) -> BoxOutline:
@@ -73,7 +82,7 @@ def _parsed(path: Path) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_WithoutDoctype()))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}); wanted the image's annotation") from error
+        raise InputError(f"{path}: cannot be read ({why(error)}); wanted the image's annotation") from error
     except (ElementTree.ParseError, InputError, ValueError) as error:
         raise InputError(f"{path}: no annotation in XML ({error}); fetch the set again") from error
 

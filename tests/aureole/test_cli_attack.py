@@ -189,7 +189,7 @@ def test_goals_and_random_choices_are_those_of_the_library(halves, stack):
         network, images, labels, method="fgsm", goal="random", goal_options=options, norm="linf", eps=0.1
     )
     scores = torch.from_numpy(evaluate(network, images.astype(float)))
-    keys = attack_job.row_keys(images, labels)
+    keys = attack_job.row_keys([attack_job.begun_draw(image) for image in images], labels)
     goal = attacks.make_goal("random", torch.from_numpy(labels), scores, options, keys=keys)
     assert torch.equal(goal.sign, result.goal.sign)
 

@@ -65,6 +65,32 @@ def test_labels_outlines_and_crowds(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.targets(), np.ones((2, 2)))
 
 
+def test_a_polygon_of_fewer_than_three_corners_encloses_no_pixel(tmp_path: Path) -> None:
+    square = [0, 0, 2, 0, 2, 2, 0, 2]
+    write(
+        tmp_path,
+        content(
+            annotation(bbox=[5, 5, 1, 0], segmentation=[[5, 5, 6, 5]]),
+            annotation(id=2, image_id=3, segmentation=[[1, 1, 0, 0], square, []]),
+            annotation(id=3, image_id=3, category_id=1, segmentation=[square]),
+        ),
+    )
+    first, second = read_coco(tmp_path, "val2017").images
+    assert (first.labels, second.labels) == ((1,), (0, 1))
+    mask = first.objects[0].outline.mask()
+    assert mask.shape == (4, 5)
+    assert not mask.any()
+    np.testing.assert_array_equal(*(item.outline.mask() for item in second.objects))
+
+
+def test_two_files_of_one_name_in_two_folders_are_refused(tmp_path: Path) -> None:
+    found = content()
+    found["images"][0]["file_name"], found["images"][1]["file_name"] = "a/1.jpg", "b/1.jpg"
+    write(tmp_path, found)
+    with pytest.raises(InputError, match=r"images 'a/1\.jpg' and 'b/1\.jpg': both would be '1\.jpg'"):
+        read_coco(tmp_path, "val2017")
+
+
 def test_a_file_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     found = content()
     found["images"][0]["file_name"] = "../../secret.jpg"
@@ -84,7 +110,14 @@ def test_a_file_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
         (content({"id": 1}), "an entry lacks 'category_id'"),
         (content(annotation(bbox=[1, 2, 3])), "an entry has an unexpected form"),
         (content(annotation(bbox=[0, 0, 0, 2])), "annotation 1: object box"),
-        (content(annotation(segmentation=[[0, 0, 1, 1]])), "annotation 1: a polygon of 4 numbers"),
+        (content(annotation(segmentation=[[0, 0, 1, 1, 2]])), "annotation 1: a polygon of 5 numbers"),
+        (content(annotation(segmentation=[[0, 0, 1, float("nan")]])), "annotation 1: a polygon of 4 numbers"),
+        (content(annotation(segmentation=["0011"])), "annotation 1: a polygon that is no list of numbers"),
+        (
+            content(annotation(segmentation=[["0", "0", "1", "1"]])),
+            "annotation 1: a polygon that is no list of numbers",
+        ),
+        (content(annotation(segmentation=[[0, 0, 1, 10**400]])), "an entry has an unexpected form"),
         (content(annotation(segmentation={"counts": [1], "size": [4, 5]})), "annotation 1: run lengths"),
         (content(annotation(segmentation={"counts": [6], "size": [2, 3]})), r"wanted its size \(4, 5\)"),
         (content(annotation(segmentation={"counts": "~", "size": [4, 5]})), "annotation 1: run lengths"),

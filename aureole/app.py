@@ -264,7 +264,7 @@ def attack(
         list[str] | None,
         typer.Argument(
             metavar="IMAGES...",
-            help="PNG or NPY files, folders of them, shipped:N, shipped:A-B, voc:, coco: or nus-wide:SPLIT:FOLDER.",
+            help="PNG or NPY files, folders of them, shipped:N, shipped:A-B; voc:, coco: or nus-wide:SPLIT:[A-B:]FOLDER.",
         ),
     ] = None,
     method: Annotated[str, typer.Option("--method", metavar="NAME", help="The attack (see --list).")] = DEFAULT_METHOD,

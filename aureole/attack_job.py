@@ -88,6 +88,11 @@ def make_job(
             raise InputError(f"--method: got {words.name!r}, wanted one of {', '.join(attacks.METHODS)}")
         if goal_words.name not in attacks.GOALS:
             raise InputError(f"--goal: got {goal_words.name!r}, wanted one of {', '.join(attacks.GOALS)}")
+        is_top_k = attacks.GOALS[goal_words.name].rule is Rule.TOP_K
+        if goal_words.k is not None and not is_top_k:
+            raise InputError(
+                f"--k: goal {goal_words.name} asks for labels above a threshold, not for the top k; leave it out"
+            )
         method, variant = attacks.METHODS[words.name], _variant(words.variant)
         given = named_values(words.options, "--option")
         method.configure(variant, given)
@@ -96,7 +101,6 @@ def make_job(
             check_jpeg(network.input_shape, words.jpeg)
     seen = _look(network, images, words, run)
     scores = seen.scores
-    is_top_k = attacks.GOALS[goal_words.name].rule is Rule.TOP_K
     truth = labels if labels is not None else _own_labels(scores, options, options.k if is_top_k else None)
     with as_usage():
         goal = attacks.make_goal(

@@ -211,6 +211,7 @@ def test_the_lists(aureole, check_report):
         (("--variant", "magic"), ExitCode.USAGE, "fixed or released"),
         (("--goal", "target-miss"), ExitCode.USAGE, "needs k"),
         (("--goal", "target-miss", "--k", "4"), ExitCode.USAGE, "k: got 4"),
+        (("--goal", "hiding-all", "--k", "2"), ExitCode.USAGE, "not for the top k"),
         (("--goal-option", "magic=1"), ExitCode.USAGE, "unknown"),
         (("--goal-option", "label"), ExitCode.USAGE, "NAME=VALUE"),
         (("--option", "magic=1"), ExitCode.USAGE, "unknown"),

@@ -117,8 +117,12 @@ def _inside(ball: Ball, images: Float[Tensor, "rows pixels"]) -> Float[Tensor, "
 
 def _up(values: Tensor) -> Tensor:
     rounded = values.float()
-    above = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
-    return torch.where(rounded.double() < values.double(), above, rounded)
+    if values.dtype == torch.float32:
+        return rounded
+    # The float32 number above is the next integer, the one below for negative ones; nextafter takes as long as a convolution.
+    bits = rounded.view(torch.int32)
+    above = torch.where(rounded > 0, bits + 1, torch.where(rounded < 0, bits - 1, 1)).view(torch.float32)
+    return torch.where(rounded.double() < values, above, rounded)
 
 
 def _down(values: Tensor) -> Tensor:

@@ -108,7 +108,9 @@ def _flat(model: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Callable
     def scores(images: Tensor) -> Tensor:
         answer = model(images.reshape(len(images), *shape))
         if not isinstance(answer, Tensor):
-            raise InputError(f"network: got output of type {type(answer).__name__}, wanted a tensor ({len(images)}, labels)")
+            raise InputError(
+                f"network: got output of type {type(answer).__name__}, wanted a tensor ({len(images)}, labels)"
+            )
         if answer.ndim != 2 or len(answer) != len(images):
             raise InputError(f"network: got output of shape {tuple(answer.shape)}, wanted ({len(images)}, labels)")
         return answer

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attacks.ball import NORMS, Ball, norms
+from attacks.ball import NORMS, Ball, _down, _up, norms
 
 
 def images(seed: int, rows: int = 6, pixels: int = 11) -> torch.Tensor:
@@ -81,3 +81,16 @@ def test_scaled_balls_shrink():
     for norm in NORMS:
         ball = Ball.around(clean, norm, 0.4).scaled(torch.full((6,), 0.5))
         assert bool((norms(ball.project(points(5, 2.0)) - clean, norm) <= 0.2 * (1 + 1e-5)).all())
+
+
+def test_bounds_in_float32_are_rounded_inward_by_one_number_at_most():
+    values = torch.randn((3, 500), generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    edges = torch.tensor([[0.0, -0.0, 1e-50, -1e-50, 1e-40, -1e-40, 1.0, -1.0, 0.1, -0.1]], dtype=torch.float64)
+    for exact in (values, edges):
+        nearest = exact.float()
+        for rounded, end in ((_up, torch.inf), (_down, -torch.inf)):
+            outward = torch.nextafter(nearest, torch.full_like(nearest, end))
+            is_inside = (nearest.double() >= exact) if end > 0 else (nearest.double() <= exact)
+            assert torch.equal(rounded(exact), torch.where(is_inside, nearest, outward))
+    kept = values.float()
+    assert torch.equal(_up(kept), kept)

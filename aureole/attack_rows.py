@@ -2,23 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 import attacks
 from attacks.jpeg import jpeg
 from attacks.methods import Variant
 from attacks.metrics import (
     Attacked,
-    Average,
     Norm,
     Summary,
-    average_perturbation,
-    mean_defined,
     norms,
     rmsd,
     summarise,
@@ -67,11 +63,9 @@ def summary_of(job: Job, journal: Journal) -> Summary | None:
         return None
     rows = [journal.rows[job.keys[place]] for place in places]
     goal = job.goal
-    # Not a number, so that a metric of the images that `_sizes` leaves out would not pass for one.
-    unread = np.full((len(places), 1), np.nan)
     attacked = Attacked(
-        unread,
-        unread,
+        {norm: np.array([row[norm.value] for row in rows], dtype=np.float64) for norm in Norm},
+        np.array([row["rmsd"] for row in rows], dtype=np.float64),
         np.array([row["clean_scores"] for row in rows]),
         np.array([row["scores"] for row in rows]),
         job.labels[places],
@@ -82,19 +76,7 @@ def summary_of(job: Job, journal: Journal) -> Summary | None:
         goal.k,
         goal.threshold,
     )
-    summary = summarise(attacked)
-    return replace(summary, values={**summary.values, **_sizes(rows, attacked.success)})
-
-
-def _sizes(rows: Sequence[Row], won: Bool[np.ndarray, " rows"]) -> dict[str, Average]:
-    """The metrics of the changes under the names that `summarise` gives them, from the sizes kept with the rows."""
-    size = {norm: np.array([row[norm.value] for row in rows], dtype=np.float64) for norm in Norm}
-    return {
-        "APer (l2, successes)": Average(average_perturbation(size[Norm.L2], won, "successes"), int(won.sum()), 0),
-        "APer (l2, all)": Average(average_perturbation(size[Norm.L2], won, "all"), len(won), 0),
-        **{f"{norm} (successes)": mean_defined(np.where(won, size[norm], np.nan)) for norm in Norm},
-        "RMSD of 255": mean_defined(np.array([row["rmsd"] for row in rows], dtype=np.float64)),
-    }
+    return summarise(attacked)
 
 
 def _attack(job: Job, rows: Sequence[int], pixels: Float[np.ndarray, "rows ..."]) -> list[tuple[Row, np.ndarray]]:

@@ -19,10 +19,11 @@ Marks = Bool[np.ndarray, "rows labels"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attacked:
-    """Images before and after an attack, eligible ones only, and what the attack was to reach.
+    """What an attack made of images, eligible ones only, and what it was to reach.
 
     Attributes:
-        clean, images: Before and after.
+        sizes: Of each image's change, by norm.
+        rmsd: Root mean square change of a pixel, of 255.
         clean_scores, scores: Logits before and after.
         labels: The relevant labels Y.
         sign: The goal: +1 on (or in the top k), -1 off (or out), 0 not asked.
@@ -32,8 +33,8 @@ class Attacked:
         threshold: The logit above which a label is on.
     """
 
-    clean: Float[np.ndarray, "rows ..."]
-    images: Float[np.ndarray, "rows ..."]
+    sizes: Mapping[Norm, Float[np.ndarray, " rows"]]
+    rmsd: Float[np.ndarray, " rows"]
     clean_scores: Scores
     scores: Scores
     labels: Marks
@@ -48,9 +49,10 @@ class Attacked:
     def of(cls, result: AttackResult) -> "Attacked":
         """The eligible rows of a result."""
         rows, goal = result.eligible.numpy(), result.goal
+        clean, images = result.clean.numpy()[rows], result.images.numpy()[rows]
         return cls(
-            result.clean.numpy()[rows],
-            result.images.numpy()[rows],
+            {norm: norms(clean, images, norm) for norm in Norm},
+            rmsd(clean, images),
             result.clean_scores.numpy()[rows],
             result.scores.numpy()[rows],
             goal.labels.numpy()[rows],
@@ -100,14 +102,13 @@ def summarise(attacked: Attacked) -> Summary:
     """
     if not len(attacked.success):
         raise InputError("summary: no image was attacked")
-    size = {norm: norms(attacked.clean, attacked.images, norm) for norm in Norm}
-    won = attacked.success
+    size, won = attacked.sizes, attacked.success
     values = {
         "success rate": _one(success_rate(won), len(won)),
         "APer (l2, successes)": _one(average_perturbation(size[Norm.L2], won, "successes"), int(won.sum())),
         "APer (l2, all)": _one(average_perturbation(size[Norm.L2], won, "all"), len(won)),
         **{f"{norm} (successes)": mean_defined(np.where(won, size[norm], np.nan)) for norm in Norm},
-        "RMSD of 255": mean_defined(rmsd(attacked.clean, attacked.images)),
+        "RMSD of 255": mean_defined(attacked.rmsd),
     }
     changes = _ranking(attacked) if attacked.k is not None else _labels(attacked)
     values |= _pushed_out(attacked) if attacked.k is not None else _targets(attacked)

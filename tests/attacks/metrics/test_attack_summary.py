@@ -39,8 +39,9 @@ def test_only_eligible_rows_enter(result):
     assert summary.changes["P@2"].before.value == 1.0
     after = metrics.precision_at_k(result.scores.numpy()[:2], LABELS[:2] > 0, 2).mean()
     assert summary.changes["P@2"].drop == pytest.approx(1.0 - after)
-    sizes = metrics.norms(attacked.clean, attacked.images, Norm.L2)
+    sizes = metrics.norms(result.clean.numpy()[:2], result.images.numpy()[:2], Norm.L2)
     assert summary.values["APer (l2, all)"].value == pytest.approx(sizes.mean())
+    np.testing.assert_array_equal(attacked.sizes[Norm.L2], sizes)
     np.testing.assert_allclose(sizes, result.l2.numpy()[:2], atol=1e-12)
 
 
@@ -59,9 +60,10 @@ def test_threshold_goals_have_label_metrics(network):
 
 def test_nothing_attacked_is_said(result):
     attacked, none = Attacked.of(result), np.zeros(2, bool)
-    names = [each.name for each in fields(attacked) if each.name not in ("k", "threshold")]
+    names = [each.name for each in fields(attacked) if each.name not in ("sizes", "k", "threshold")]
+    sizes = {norm: size[none] for norm, size in attacked.sizes.items()}
     with pytest.raises(InputError, match="no image was attacked"):
-        summarise(replace(attacked, **{name: getattr(attacked, name)[none] for name in names}))
+        summarise(replace(attacked, sizes=sizes, **{name: getattr(attacked, name)[none] for name in names}))
 
 
 def test_attacks_run_through_jpeg():

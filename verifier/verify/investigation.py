@@ -227,7 +227,7 @@ class Investigation:
             return UnknownReason.TIE
         if self._was_interrupted:
             return UnknownReason.INTERRUPTED
-        if self._territory.is_too_large:
+        if self._territory.is_too_large and self._case.best_margin < 0:
             return UnknownReason.TOO_LARGE
         if self._was_cut_short:
             return UnknownReason.TIME_LIMIT

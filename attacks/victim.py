@@ -1,7 +1,6 @@
 """The network under attack: fast scores to search with, float64 scores to decide with."""
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,28 +82,32 @@ def prepare(
     searched = doubled if is_double else _frozen(network).to(device, torch.float32)
     dtype = torch.float64 if is_double else torch.float32
     given = Head(head) if head is not None else Head.NONE
-    victim = Victim(_flat(searched, shape), _flat(doubled, shape), shape, device, dtype, given, None)
-    _try_out(victim)
-    return victim
+    return Victim(_flat(searched, shape), _flat(_explained(doubled), shape), shape, device, dtype, given, None)
 
 
-def _try_out(victim: Victim) -> None:
-    """Runs a black image through somebody else's module, so that what does not fit is said before the work."""
-    try:
-        victim.scores(torch.zeros((1, math.prod(victim.shape))), 1)
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"network: the module does not run on images of shape {victim.shape} in float64 ({reason}); wanted one that maps"
-            " (rows, channels, height, width) in [0, 1] to logits (rows, labels)"
-        ) from error
+def _explained(module: nn.Module) -> Callable[[Tensor], object]:
+    """Somebody else's module; where it does not run on the images, which its first scores show, that is said."""
+
+    def scores(images: Tensor) -> object:
+        try:
+            return module(images)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise InputError(
+                f"network: the module does not run on images of shape {tuple(images.shape[1:])} in float64 ({reason}); wanted"
+                " one that maps (rows, channels, height, width) in [0, 1] to logits (rows, labels)"
+            ) from error
+
+    return scores
 
 
 def _frozen(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).eval().requires_grad_(False)
 
 
-def _flat(model: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+def _flat(model: Callable[[Tensor], object], shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     def scores(images: Tensor) -> Tensor:
         answer = model(images.reshape(len(images), *shape))
         if not isinstance(answer, Tensor):

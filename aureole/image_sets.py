@@ -166,12 +166,10 @@ def _of_set(reference: str, shape: tuple[int, ...]) -> Iterator[NamedImage]:
 def _set_places(reference: str, words: str, count: int) -> range:
     """The images that N or A-B means among so many of a split."""
     first, _, last = words.partition("-")
-    start, stop = int(first), int(last or first)
-    if stop < start:
-        raise UsageError(f"images {reference}: wanted the smaller number first")
-    if stop >= count:
+    places = _places(reference, int(first), int(last or first))
+    if places.stop > count:
         raise UsageError(f"images {reference}: the split has {count} images; wanted numbers from 0 to {count - 1}")
-    return range(start, stop + 1)
+    return places
 
 
 def _shipped_places(reference: str) -> range:
@@ -180,10 +178,13 @@ def _shipped_places(reference: str) -> range:
     count = len(shipped.images().images)
     first, dash, last = reference.removeprefix(SHIPPED_PREFIX).partition("-")
     start = shipped_index(SHIPPED_PREFIX + first, count)
-    stop = shipped_index(SHIPPED_PREFIX + last, count) if dash else start
-    if stop < start:
+    return _places(reference, start, shipped_index(SHIPPED_PREFIX + last, count) if dash else start)
+
+
+def _places(reference: str, first: int, last: int) -> range:
+    if last < first:
         raise UsageError(f"images {reference}: wanted the smaller number first")
-    return range(start, stop + 1)
+    return range(first, last + 1)
 
 
 def _stacked(path: Path, shape: tuple[int, ...]) -> int | None:

@@ -3,8 +3,7 @@
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; shapes and dashes say the same again.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from benchmarks.attack_study import topk_tables as topk
 from benchmarks.attack_study.cells import ABLATIONS, NS, TOP_K
 from benchmarks.attack_study.records import measured
 from benchmarks.attack_study.stats import Record, at_equal_success, attacked, estimate, smallest, values
-from benchmarks.pictures import save
+from benchmarks.pictures import Drawing, save_all
 from nets.architectures import CLASSES
 
 _BLACK, _ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _RED, _PURPLE, _GREY = (
@@ -47,18 +46,13 @@ _PARTS = {
 
 def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
     """Writes every picture that the records allow, as PNG; returns the files."""
-    drawings: dict[str, tuple[bool, tuple[float, float], Callable[[Any, Sequence[Record]], None]]] = {
+    drawings: dict[str, Drawing] = {
         "attacks-showing-many": (bool(measured(records, "showing-many")), (9.0, 6.4), _draw_showing_many),
         "attacks-mla-lp": (bool(measured(records, "mla-lp")), (8.4, 4.0), _draw_programmes),
         "attacks-top-k": (bool(measured(records, "top-k")), (11.0, 8.0), _draw_top_k),
         "attacks-universal": (bool(measured(records, "universal")), (6.4, 4.0), _draw_universal),
     }
-    written = []
-    for name, (is_measured, size, draw) in drawings.items():
-        if is_measured:
-            written.append(folder / f"{name}.png")
-            save(written[-1], size, partial(draw, records=records))
-    return written
+    return save_all(drawings, records, folder)
 
 
 def _draw_showing_many(figure: Any, records: Sequence[Record]) -> None:

@@ -26,7 +26,7 @@ def draw(records: Sequence[Record], folder: Path) -> Path:
         _draw_costs(right, chosen(records, problem="single"))
 
     path = folder / "multi-task-gains.png"
-    save(path, (10.5, 5.0), draw_both, grid="both")
+    save(path, (10.5, 5.0), draw_both)
     return path
 
 

@@ -4,12 +4,11 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; s
 """
 
 import statistics
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pictures import save
+from benchmarks.pictures import Drawing, save_all
 from benchmarks.topk.results import Record
 from benchmarks.training_study.questions import KINDS
 from benchmarks.training_study.report import VERIFIED, price, sizes, tallies
@@ -33,18 +32,13 @@ _WHOLE, _OTHER = KINDS
 
 def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
     """Writes every picture that the records allow, as PNG; returns the files."""
-    drawings: dict[str, tuple[bool, tuple[float, float], Callable[[Any, Sequence[Record]], None]]] = {
+    drawings: dict[str, Drawing] = {
         "training-certified": (_is_measured(records, _WHOLE), (9.0, 4.4), _draw_whole),
         "training-other-object": (_is_measured(records, _OTHER), (9.0, 4.4), _draw_other),
         "training-price": (bool(_priced(records)), (9.0, 4.4), _draw_price),
         "training-neighbourhoods": (any(sizes(records, name) for name in SUBJECTS), (9.0, 4.0), _draw_neighbourhoods),
     }
-    written = []
-    for name, (is_measured, size, draw) in drawings.items():
-        if is_measured:
-            written.append(folder / f"{name}.png")
-            save(written[-1], size, partial(draw, records=records))
-    return written
+    return save_all(drawings, records, folder)
 
 
 def _is_measured(records: Sequence[Record], kind: str) -> bool:

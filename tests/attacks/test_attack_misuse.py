@@ -59,9 +59,9 @@ def run(network=None, images=IMAGES, labels=LABELS, **more):
         ({"images": IMAGES.flatten(1)}, "wanted (n,"),
         ({"images": IMAGES * float("nan")}, "not a number"),
         ({"network": torch_module(), "images": IMAGES, "labels": LABELS, "head": "tanh"}, "wanted one of none"),
-        ({"network": nn.Flatten(0)}, "wanted (1, labels)"),
+        ({"network": nn.Flatten(0)}, "wanted (3, labels)"),
         ({"network": nn.Conv2d(7, 2, 1)}, "does not run on images of shape (1, 3, 3) in float64"),
-        ({"network": InDictionary()}, "got output of type dict, wanted a tensor (1, labels)"),
+        ({"network": InDictionary()}, "got output of type dict, wanted a tensor (3, labels)"),
     ],
 )
 def test_refused_with_the_reason(options, says):
